@@ -57,7 +57,8 @@ def test_the_studys_names_are_functions_and_records_whatever_was_imported_before
     import gradlab.study.report_page  # noqa: F401  a file of a function's name would hide the function
 
     assert {"Plan", "Goal", "Primary", "Design", "Exclusions", "Stop", "Analysis", "power", "report", "freeze", "Study",
-            "read_study", "assign", "read_answers", "RaterModel", "simulated"} <= set(gl.study.__all__)  # fmt: skip
+            "read_study", "assign", "read_answers", "RaterModel", "simulated",
+            "rating_page", "interim"} <= set(gl.study.__all__)  # fmt: skip
     for name in gl.study.__all__:
         assert callable(getattr(gl.study, name)), name
         assert getattr(gl.study, name).__doc__, name

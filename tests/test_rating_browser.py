@@ -13,7 +13,7 @@ from web_page import note_problems
 from gradlab.study.answers import read_answers
 from gradlab.study.assignment import assign, tasks_of
 from gradlab.study.frozen import freeze
-from gradlab.study.rating_page import rating_page
+from gradlab.study.rater_page import rating_page
 from gradlab.study.report_page import report
 from scripts import browser as chrome
 

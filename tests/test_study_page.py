@@ -9,7 +9,7 @@ from small_study import plan, study, write_samples
 from gradlab.store.page_policy import own_source
 from gradlab.study.blind import blind_list
 from gradlab.study.frozen import freeze
-from gradlab.study.rating_page import rating_page
+from gradlab.study.rater_page import rating_page
 
 
 def given(page):

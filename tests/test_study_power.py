@@ -8,7 +8,7 @@ import small_study
 
 from gradlab.study.answers import read_answers
 from gradlab.study.plan import Analysis, Design
-from gradlab.study.planned_power import DESIGN, answers_of, power
+from gradlab.study.planned_power import DESIGN, answers_asked, power
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rates import win_rate
 from gradlab.study.results import Results
@@ -77,7 +77,7 @@ def test_the_cheapest_plan_reaches_the_target_and_costs_least():
     chosen = table.cheapest(0.25, 0.5)
     rows = table.frame.query("power_low >= 0.5")
     assert chosen is not None
-    assert answers_of(chosen) == rows["answers"].min()
+    assert answers_asked(chosen) == rows["answers"].min()
     assert table.cheapest(0.25, 0.999) is None
     with pytest.raises(ValueError, match=r"effect must be one that was simulated, 0\.25; got 0\.1"):
         table.cheapest(0.1)
@@ -91,7 +91,7 @@ def test_the_fewest_answers_that_reach_a_half_width_are_found_over_raters_per_it
     wanted = float(widest["half_width"].median())
     chosen = table.narrowest(wanted)
     assert chosen is not None
-    assert answers_of(chosen) == widest.loc[widest["half_width"] <= wanted, "answers"].min()
+    assert answers_asked(chosen) == widest.loc[widest["half_width"] <= wanted, "answers"].min()
     assert table.narrowest(float(widest["half_width"].min()) / 2) is None
     with pytest.raises(ValueError, match="half_width must"):
         table.narrowest(0.0)

@@ -9,7 +9,7 @@ import small_study
 from gradlab.study.answers import read_answers
 from gradlab.study.assignment import assign
 from gradlab.study.plan import Stop
-from gradlab.study.stopping import in_words, interim
+from gradlab.study.stopping import interim, interim_in_words
 
 
 def _answers(study, folder, choose, *, share=1.0):
@@ -62,8 +62,8 @@ def test_a_look_is_the_same_where_the_systems_are_exchanged(wide, tmp_path):
         for system in ("dpo", "bdpo")
     )
     assert one.half_width == pytest.approx(other.half_width, rel=1e-9)
-    assert in_words(one) == in_words(other)
-    assert not any(name in in_words(one) for name in ("dpo", "bdpo"))
+    assert interim_in_words(one) == interim_in_words(other)
+    assert not any(name in interim_in_words(one) for name in ("dpo", "bdpo"))
 
 
 def test_without_answers_the_study_goes_on(wide, tmp_path):

@@ -126,7 +126,7 @@ def test_where_the_sign_turns_is_predicted_and_measured(tmp_path):
     leaning = turnings.predicted(turning, samples)
     assert turnings.expected_rate(turning, samples, leaning) == pytest.approx(0.5, abs=1e-6)
     assert leaning == pytest.approx(turnings.formula(turning, samples), rel=0.1)  # to first order
-    ends = turnings.biases(turning, samples)[[0, -1]]
+    ends = turnings.leanings(turning, samples)[[0, -1]]
     frame = pd.concat([turnings.trials(turning, tmp_path, float(end), 6, 6, seed=1) for end in ends])
     root, error = turnings.crossing(frame["leaning"].to_numpy(), frame["rate"].to_numpy())
     assert abs(root - leaning) < 4 * error

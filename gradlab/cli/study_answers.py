@@ -38,7 +38,7 @@ class AssignCommand:
         from gradlab.store.files import write_whole
         from gradlab.study import assign, read_study
         from gradlab.study.assignment import as_frame
-        from gradlab.study.rating_page import rating_page
+        from gradlab.study.rater_page import rating_page
 
         study = read_study(self.study)
         lists = assign(study)
@@ -100,11 +100,11 @@ class ReportCommand:
         return 0
 
     def _look(self, answers: Answers) -> int:
-        from gradlab.study.stopping import in_words, interim
+        from gradlab.study.stopping import interim, interim_in_words
 
         look = interim(answers)
         page = {name: None if value != value else value for name, value in vars(look).items()}  # NaN is not JSON
-        say(json.dumps(page, indent=1) if self.json else "\n".join(wrapped(in_words(look), 100)))
+        say(json.dumps(page, indent=1) if self.json else "\n".join(wrapped(interim_in_words(look), 100)))
         return 0
 
 

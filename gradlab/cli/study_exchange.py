@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,5 +127,6 @@ def _check_free(file: Path) -> None:
 
 def _write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     from gradlab.store.files import write_whole
+    from gradlab.study.texts import json_lines
 
-    write_whole({file: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)})
+    write_whole({file: json_lines(lines)})

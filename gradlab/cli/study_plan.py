@@ -122,19 +122,19 @@ class PlanCommand:
 def facts(plan: Plan, study: Study | None) -> dict[str, Any]:
     """Return a plan and what follows from it, as JSON has it."""
     from gradlab.study.plan import as_page
-    from gradlab.study.planned_power import answers_of, tasks_per_rater
+    from gradlab.study.planned_power import answers_asked, tasks_per_rater
 
     return {
         "plan": as_page(plan), "items": plan.items, "tasks_per_rater": tasks_per_rater(plan),
-        "answers": answers_of(plan), "hours": hours(plan), "study": study.hash if study else None,
+        "answers": answers_asked(plan), "hours": hours(plan), "study": study.hash if study else None,
     }  # fmt: skip
 
 
 def hours(plan: Plan) -> float:
     """Return the hours of all raters together, at ``SECONDS`` per answer."""
-    from gradlab.study.planned_power import answers_of
+    from gradlab.study.planned_power import answers_asked
 
-    return answers_of(plan) * SECONDS / 3600
+    return answers_asked(plan) * SECONDS / 3600
 
 
 def summary(plan: Plan) -> list[str]:

@@ -107,12 +107,12 @@ def rater_model(numbers: Sequence[str]) -> RaterModel:
 
 def design_in_words(plan: Plan) -> str:
     """Return who rates how much by a plan, and how many answers that takes."""
-    from gradlab.study.planned_power import answers_of
+    from gradlab.study.planned_power import answers_asked
 
     design, raters = plan.design, len(plan.raters)
     return (
         f"{raters} raters, {design.items_per_rater} items each, {design.raters_per_item} per item: {plan.items} items, "
-        f"{answers_of(plan):,} answers"
+        f"{answers_asked(plan):,} answers"
     )
 
 
@@ -145,12 +145,12 @@ def _proposed(proposals: dict[str, Plan | None]) -> list[str]:
 
 
 def _as_json(found: Power, proposals: dict[str, Plan | None]) -> str:
-    from gradlab.study.planned_power import NOT_SIMULATED, answers_of
+    from gradlab.study.planned_power import NOT_SIMULATED, answers_asked
 
     designs = {
         aim: None if plan is None else {
             "raters": len(plan.raters), "items_per_rater": plan.design.items_per_rater,
-            "raters_per_item": plan.design.raters_per_item, "answers": answers_of(plan),
+            "raters_per_item": plan.design.raters_per_item, "answers": answers_asked(plan),
         }
         for aim, plan in proposals.items()
     }  # fmt: skip

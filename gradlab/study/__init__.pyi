@@ -5,10 +5,12 @@ from .assignment import Task, assign, tasks_of
 from .frozen import Study, freeze, read_study
 from .plan import Analysis, Design, Exclusions, Goal, Plan, Primary, Stop
 from .planned_power import Power, power
+from .rater_page import rating_page
 from .raters import RaterModel, simulated
 from .rates import Rate, win_rate
 from .report_page import Report, report
 from .results import Results, Verdict
+from .stopping import Interim, interim
 
 __all__ = [
     "Analysis",
@@ -16,6 +18,7 @@ __all__ = [
     "Design",
     "Exclusions",
     "Goal",
+    "Interim",
     "Plan",
     "Power",
     "Primary",
@@ -29,7 +32,9 @@ __all__ = [
     "Verdict",
     "assign",
     "freeze",
+    "interim",
     "power",
+    "rating_page",
     "read_answers",
     "read_study",
     "report",

@@ -19,6 +19,7 @@ from typing import Any
 from gradlab.checks import of_kind, one_of, shown
 from gradlab.study.frozen import Study
 from gradlab.study.rated import REASON, Rated, aside, carried_tasks, checked_about, numbered_goals
+from gradlab.study.texts import json_lines
 
 SUFFIX = "argilla.jsonl"
 SETTINGS = "argilla-settings.json"
@@ -34,11 +35,10 @@ _GUIDE = (
 
 def tasks(study: Study, rater: str) -> str:
     """Return a rater's tasks as JSON lines, one record per line, as ``rg.Record.from_dict`` reads them."""
-    records = (
+    return json_lines(
         {"id": about["shown"], "fields": texts, "metadata": about, "suggestions": {}, "responses": {}, "vectors": {}}
         for texts, about in carried_tasks(study, rater)
     )
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def setup(study: Study) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,11 @@ from gradlab.store.files import write_folder, write_whole
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import Study, freeze
 from gradlab.study.plan import Design, Exclusions, Goal, Plan, Primary
+from gradlab.study.rater_page import rating_page
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rating_file import file_of
-from gradlab.study.rating_page import rating_page
 from gradlab.study.report_page import report
+from gradlab.study.texts import json_lines
 
 A, B = "wordy", "terse"  # the systems of the committed samples
 RATERS = ("ash", "birch", "cedar", "elm", "fir", "hazel")
@@ -80,8 +80,7 @@ def _fill(samples: Path, folder: Path) -> None:
     content: dict[Path, str] = {}
     for rater in study.plan.raters:
         content[files.pages / f"{rater}.html"] = rating_page(study, rater)
-        own = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if line["rater"] == rater]
-        content[files.answers / file_of(rater)] = "".join(own)
+        content[files.answers / file_of(rater)] = json_lines(line for line in lines if line["rater"] == rater)
     write_whole(content)
     _report(study, files)
 

@@ -1,4 +1,4 @@
-"""Which raters' answers are left out, by the rules of the plan; the result with and without them is reported."""
+"""The plan's rules that leave out a rater's answers; the report has the result with and without them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEWEST_DECIDED = 10  # answers for one side or the other, below which a leaning
 
 @dataclass(frozen=True)
 class Conduct:
-    """How the raters worked, and whom the plan's rules leave out.
+    """The raters' conduct, and whom the plan's rules leave out.
 
     frame  a row per rater: ``items`` answered (skips too), ``skipped``, ``attention`` (share of checks passed),
            ``self_agreement`` (share of repeats answered as before), ``left`` (share of decided answers for the left
@@ -34,7 +34,7 @@ class Conduct:
 
 
 def conduct(answers: Answers) -> Conduct:
-    """Return how each rater of the plan worked; judges that are models are no raters here."""
+    """Return the conduct of each rater of the plan; judges that are models are not among them."""
     work = {rater: _Work() for rater in answers.study.plan.raters}
     names = ("rater", "place", "kind", "item", "choice", "score", "seconds")
     for rater, *answer in zip(*(answers.frame[name] for name in names), strict=True):
@@ -60,7 +60,7 @@ def alike(answers: Answers) -> list[tuple[str, bool]]:
 
 @dataclass
 class _Work:
-    """What one rater did: plain lists, since a study is read many times where power is simulated."""
+    """The work of one rater, in plain lists: pandas is slow for many small groups, and a validation reads thousands."""
 
     items: set[str] = field(default_factory=set)
     skipped: int = 0

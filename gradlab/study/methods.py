@@ -1,4 +1,4 @@
-"""The methods of a study in sentences, ready for a paper; and its results, each with what it may not be taken for."""
+"""The methods of a study in sentences, ready for a paper; its verdict as a sentence, and cautions to read beside it."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def verdict_in_words(results: Results) -> str:
     if verdict.word == "not run" and (raters := results.answered):
         return f"No answer counts: the plan's rules leave out all {raters} raters who answered."
     words = WORDS[verdict.word].format(a=primary.a, b=primary.b)
-    numbers = f" ({in_words(verdict.rate)})" if verdict.rate.answers else ""
+    numbers = f" ({rate_in_words(verdict.rate)})" if verdict.rate.answers else ""
     return f"{words}{numbers}."
 
 
-def in_words(rate: Rate) -> str:
+def rate_in_words(rate: Rate) -> str:
     """Return a rate with its interval and what it rests on."""
     if not rate.answers or math.isnan(rate.rate):
         return "no answers"
@@ -80,7 +80,8 @@ def _on_sides(results: Results) -> list[str]:
         return []
     side = "left" if left.rate > 0.5 else "right"
     return [
-        f"Raters lean to the {side} side ({in_words(left)}); sides were drawn, so that this adds noise and no bias."
+        f"Raters lean to the {side} side ({rate_in_words(left)}); sides were drawn, so that this adds noise and no "
+        "bias."
     ]
 
 
@@ -90,7 +91,8 @@ def _on_length(results: Results) -> list[str]:
         return []
     longer = "longer" if length.slope > 0 else "shorter"
     said = [
-        f"Raters lean to {longer} responses; if both were equally long, the win-rate would be {in_words(length.rate)}."
+        f"Raters lean to {longer} responses; if both were equally long, the win-rate would be "
+        f"{rate_in_words(length.rate)}."
     ]
     if (length.rate.rate - 0.5) * (results.verdict.rate.rate - 0.5) < 0:
         said.append("At equal length the preference points the other way: length decides here.")
@@ -133,7 +135,7 @@ CAUTIONS: dict[str, Callable[[Results], list[str]]] = {
     "sides": _on_sides, "length": _on_length, "drift": _on_drift, "agreement": _on_agreement, "raters": _on_raters,
     "choices": _on_choices,
 }  # fmt: skip
-"""What ``cautions`` looks at, by name: each returns sentences where there is something to say."""
+"""The parts of ``cautions`` by name; each returns sentences where there is something to say."""
 
 
 def _samples(plan: Plan) -> str:

@@ -30,7 +30,7 @@ NOT_SIMULATED = (
     "raters stay in), the stop rule (every item is answered), skips, identical texts, and a leaning to longer "
     "responses. Other goals and pairs of systems change nothing: the primary question is tested alone."
 )
-_PREFERRED = ("holds throughout", "holds on average")
+PREFERRED = ("holds throughout", "holds on average")  # words by which b is preferred
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ def power(
             low, high = wilson_interval(outcome["power"], simulations)
             rows.append({
                 "effect": effect, "raters": number, "items_per_rater": each, "raters_per_item": per_item,
-                "answers": answers_of(tried), **outcome, "power_low": low, "power_high": high,
+                "answers": answers_asked(tried), **outcome, "power_low": low, "power_high": high,
                 "simulations": simulations,
             })  # fmt: skip
     return Power(plan, model, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def answers_of(plan: Plan) -> int:
+def answers_asked(plan: Plan) -> int:
     """Return how many answers a plan asks for, repeats, attention checks and all goals included."""
     return tasks_per_rater(plan) * len(plan.raters) * len(plan.goals)
 
@@ -158,7 +158,7 @@ def _simulated(
         rate = rate_of(score, rater, prompt, population)
         word = verdict_of(rate, [rate], margin).word
         outcomes.append((
-            word in _PREFERRED, rate.low > 0.5 + margin, word == "no practical difference", (rate.high - rate.low) / 2,
+            word in PREFERRED, rate.low > 0.5 + margin, word == "no practical difference", (rate.high - rate.low) / 2,
             rate.low <= truth <= rate.high,
         ))  # fmt: skip
     ended = np.array(outcomes, float)

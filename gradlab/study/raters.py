@@ -25,7 +25,7 @@ _FARTHEST = 30.0  # log odds between which a worth is looked for
 
 @dataclass(frozen=True, kw_only=True)
 class RaterModel:
-    """How simulated raters answer; all leanings are log odds, to which a rater adds logistic noise. Source: ours.
+    """The errors of simulated raters; all leanings are log odds, to which a rater adds logistic noise. Source: ours.
 
     What a rater feels for b over a is worth + leaning of the rater + of the prompt + side + length + noise; between
     −``tie`` and ``tie`` the answer is a tie.
@@ -115,7 +115,7 @@ class _Panel:
 
 
 def people(raters: Sequence[str], model: RaterModel, seed: int = 0) -> tuple[dict[str, float], dict[str, bool]]:
-    """Return what ``simulated`` draws for its raters by this seed: how much each leans to b, and who is careless."""
+    """Return each rater's leaning to b, in log odds, and whether the rater is careless, as ``simulated`` draws them."""
     return _people(raters, model, stream(seed, Purpose.SIMULATED_RATERS))
 
 

@@ -54,7 +54,7 @@ def interim(answers: Answers) -> Interim:
     return Interim(may_stop, reason, half, stop.half_width, items, of, left)
 
 
-def in_words(look: Interim) -> str:
+def interim_in_words(look: Interim) -> str:
     """Return a look as one line that says nothing about the direction."""
     word = "The study may stop" if look.may_stop else "The study goes on"
     return f"{word}: {look.reason}; {look.items} of {look.of} items of the primary question have answers that count."

@@ -1,4 +1,4 @@
-"""What else moves answers: side of the screen, length, place in the list; and the win-rate at equal length."""
+"""Terms that move answers besides the system: side, length, place in the list; and the win-rate at equal length."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def left_rate(answers: pd.DataFrame, population: Population = "like these") -> R
 
 @dataclass(frozen=True)
 class Drift:
-    """How answers change along raters' lists: the mean answer at the beginning and at the end, by a straight line.
+    """The change of answers along raters' lists: the mean answer at the beginning and at the end, by a straight line.
 
     low, high  the 95% interval of end − start.
     """
@@ -60,7 +60,7 @@ def drift(answers: pd.DataFrame, population: Population = "like these") -> Drift
 
     answers  rows with ``rater``, ``prompt``, ``place`` and ``score``.
 
-    The line is the least squares' of the answers over place/last place of the rater. Source: ours.
+    The line is fitted by least squares to the answers over place/(the rater's last place). Source: ours.
     """
     kept = answers[answers["score"].notna()]
     score, place = kept["score"].to_numpy(float), kept["place"].to_numpy(float)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gradlab.checks import of_kind, shown
@@ -30,6 +31,11 @@ def readable(name: str, value: Any, most: int = LONGEST, *, empty: bool = False)
     except UnicodeEncodeError:
         raise ValueError(f"{name} must be text that can be written as UTF-8, got {shown(text)}") from None
     return text
+
+
+def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    """Return records as the text of a file of JSON lines."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def check_file_names(what: str, names: Sequence[str]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from gradlab.store.json_lines import read_lines
 from gradlab.store.provenance import fingerprint, versions
 from gradlab.study.items import SAMPLES, samples_of
 from gradlab.study.plan import Plan
+from gradlab.study.texts import json_lines
 
 _MARK = "gradlab_study_samples"  # in the first line of a file of samples
 
@@ -154,7 +154,7 @@ def _kept(
         {"prompt": prompt, "response": text}
         for prompt, text in zip(prompts, texts(drawn, run.tokenizer), strict=True) if text.strip()
     ]  # fmt: skip
-    write_whole({file: _json_lines([about, *lines])})
+    write_whole({file: json_lines([about, *lines])})
     return Kept(file, False, len(ids) - len(lines))
 
 
@@ -170,7 +170,3 @@ def _there(file: Path, key: str, number: int) -> Kept:
             "the study"
         )
     return Kept(file, True, number - len(lines) + 1)
-
-
-def _json_lines(lines: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

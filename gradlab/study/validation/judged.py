@@ -1,4 +1,4 @@
-"""What was promised of the human study, what was measured, and whether it is met: a row per promise."""
+"""Promises about the human study: a row per promise, with what was measured, and whether the promise is met."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from gradlab.stats.agreement import wilson_interval
+from gradlab.study.planned_power import PREFERRED
 from gradlab.study.validation import settings as fixed
 from gradlab.study.validation.runs import Found
 from gradlab.study.validation.settings import Case, Settings
 from gradlab.study.validation.turning import crossing
 
 MET, OPEN, MISSED, NOT_RUN, STATED = "met", "open", "missed", "not run", "stated"
-PREFERRED = ("holds throughout", "holds on average")
 _Z = NormalDist().inv_cdf(0.975)
 _KINDS = {"win-rate": "the win-rate", "equal length": "the win-rate at equal length", "left": "how often left wins",
           "strength": "strengths of three systems"}  # fmt: skip

@@ -1,10 +1,9 @@
-"""The plans and texts of simulated studies: each is written, read, frozen and read again, as a researcher's is."""
+"""The plans and texts of simulated studies: each is written, read, frozen and read again, as a real one is."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from gradlab.store.provenance import fingerprint
 from gradlab.streams import Purpose, stream
 from gradlab.study.frozen import Study, freeze, read_study
 from gradlab.study.plan import Analysis, Design, Goal, Plan, Primary
-from gradlab.study.validation.settings import MARGIN, SPREAD, WORDS, A, B, Case
+from gradlab.study.texts import json_lines
+from gradlab.study.validation.settings import MARGIN, SPREAD, THIRD, WORDS, A, B, Case
 
 GOAL = Goal(name="better", question="Which response is better?")
 STRATA = ("first", "second")
-_THIRD = "other"
-_WORD = {A: "one", B: "two", _THIRD: "three"}  # of which a system's texts are made: they differ at equal length too
+_WORD = {A: "one", B: "two", THIRD: "three"}  # of which a system's texts are made: they differ at equal length too
 
 
 def seed_of(*parts: Any) -> int:
@@ -30,7 +29,7 @@ def seed_of(*parts: Any) -> int:
 
 def plan_of(case: Case, seed: int = 0) -> Plan:
     """Return the plan of a case."""
-    systems = [A, B, *([] if case.third is None else [_THIRD])]
+    systems = [A, B, *([] if case.third is None else [THIRD])]
     return Plan(
         title="a simulated study", systems=dict.fromkeys(systems, "samples.jsonl"), goals=(GOAL,),
         primary=Primary(a=A, b=B, goal=GOAL.name, margin=MARGIN), raters=raters_named(case.raters),
@@ -49,7 +48,7 @@ def study_of(case: Case, seed: int) -> Study:
     plan = plan_of(case, seed)
     draw = stream(seed, Purpose.SIMULATED, 0)
     number = -(-plan.items // len(plan.compared))
-    mean = {A: 0.0, B: case.longer, _THIRD: 0.0}
+    mean = {A: 0.0, B: case.longer, THIRD: 0.0}
     lengths = {
         system: np.maximum(np.exp(np.log(WORDS) + mean[system] + SPREAD * draw.normal(size=number)).round(), 1)
         for system in plan.systems
@@ -66,10 +65,9 @@ def through_files(plan: Plan, texts: Mapping[str, Mapping[str, str]], strata: Ma
     """Return the study of a plan and texts, (prompt → system → text), by way of all files that a study has."""
     with tempfile.TemporaryDirectory(prefix="gradlab-study-") as held:
         folder = Path(held)
-        write_whole({
-            folder / "samples.jsonl": lines({"prompt": prompt, "samples": dict(of)} for prompt, of in texts.items()),
-            folder / "prompts.jsonl": lines({"prompt": prompt, "stratum": name} for prompt, name in strata.items()),
-        })  # fmt: skip
+        samples = ({"prompt": prompt, "samples": dict(of)} for prompt, of in texts.items())
+        prompts = ({"prompt": prompt, "stratum": name} for prompt, name in strata.items())
+        write_whole({folder / "samples.jsonl": json_lines(samples), folder / "prompts.jsonl": json_lines(prompts)})
         plan.write(folder / "plan.toml")
         freeze(Plan.read(folder / "plan.toml"), folder).write(folder / "study.json")
         return read_study(folder / "study.json")
@@ -83,8 +81,3 @@ def plan_for(number: int, raters: int, per_item: int, seed: int) -> Plan:
         prompts="prompts.jsonl", seed=seed % 2**31,
         design=Design(items_per_rater=number * per_item // raters, raters_per_item=per_item),
     )  # fmt: skip
-
-
-def lines(records: Iterable[Mapping[str, Any]]) -> str:
-    """Return records as JSON lines."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -24,7 +24,7 @@ COMMAND = "gradlab study validate"
 
 @dataclass(frozen=True)
 class Found:
-    """What the simulations found.
+    """The findings of the simulations in three frames.
 
     intervals  a row per case and kind of interval: ``case``, ``kind``, ``simulations``, ``covered`` (how many hold the
                truth), the means of ``estimate``, ``truth`` and ``half_width``, and ``spread`` of the estimate.
@@ -121,7 +121,7 @@ def _turns_of(one: Turning, figures: Path, out: Path, settings: Settings) -> lis
     number = settings.number(one.simulations)
     held = fingerprint(samples.frame.to_dict("records"))
     parts = []
-    for place, leaning in enumerate(turnings.biases(one, samples)):
+    for place, leaning in enumerate(turnings.leanings(one, samples)):
         arguments = {"turning": one, "figures": figures, "leaning": float(leaning), "number": number,
                      "per_study": settings.per_study, "seed": settings.seed}  # fmt: skip
         key = fingerprint(VERSION, dataclasses.asdict(one), held, number, settings.per_study, settings.seed)

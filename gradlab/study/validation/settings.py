@@ -1,4 +1,4 @@
-"""What is simulated, and what counts as met: decided before the first run, and not by any result. Source: ours."""
+"""The simulated cases and the targets, decided before the first run, and not by any result. Source: ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradlab.study.plan import Design, Exclusions, Population
+from gradlab.study.planned_power import PREFERRED
 from gradlab.study.raters import RaterModel
 
 VERSION = 1  # of the numbers: raise it by hand when a change of any source changes them
@@ -21,7 +22,7 @@ OFF = 0.02  # of a rate: a corrected one may be off by so much in the mean
 TURN_WITHIN = 0.10  # of the predicted bias at which the sign turns, as a share of it
 WORDS = 40.0  # words of a response in the mean, geometrically
 SPREAD = 0.4  # standard deviation of the log of a response's words
-A, B = "dpo", "bdpo"
+A, B, THIRD = "dpo", "bdpo", "other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class Case:
     third: float | None = None
     """The worth of a third system, in log odds over a; None: there are two."""
     opposite: bool = False
-    """Whether the effect has the other sign in one of two strata."""
+    """The effect has the other sign in one of two strata."""
     simulations: int = 300
     right: tuple[str, ...] = ()
     """Words of the verdict that are right; where none is named, words are not judged."""
@@ -57,9 +58,9 @@ class Case:
     biases: tuple[str, ...] = ()
     """Names of the cautions that are looked for in each study."""
     covers: bool = True
-    """Whether the truth is that of all raters, so that intervals should cover it."""
+    """The truth is that of all raters, so that intervals should cover it."""
     promised: bool = True
-    """Whether ``power`` is asked for what it promises."""
+    """``power`` is asked for what it promises."""
 
     @property
     def design(self) -> Design:
@@ -74,7 +75,6 @@ class Case:
         return Exclusions(attention=self.must_pass)
 
 
-_HOLDS = ("holds throughout", "holds on average")
 _PRECISE: dict[str, Any] = {"raters": 30, "items": 26, "simulations": 100}  # half-width of about half the margin
 _TIRED, _CARELESS = RaterModel(fatigue=0.7), RaterModel(careless=0.25)
 
@@ -102,7 +102,7 @@ CASES: tuple[Case, ...] = (
     Case(name="careless, four checks", effect=0.2, model=_CARELESS, attention=4, must_pass=0.75, covers=False,
          simulations=100),
     Case(name="truth 0", effect=0.0, right=("no practical difference",), **_PRECISE),
-    Case(name="truth beyond the margin", effect=0.2, right=_HOLDS, **_PRECISE),
+    Case(name="truth beyond the margin", effect=0.2, right=PREFERRED, **_PRECISE),
     Case(name="truth beyond the margin, reversed", effect=-0.2, right=("reversed",), **_PRECISE),
     Case(name="truth at the margin", effect=MARGIN, wrong=("no practical difference", "reversed", "mixed"), **_PRECISE),
     Case(name="strata that disagree", effect=0.3, opposite=True, right=("mixed",), covers=False, promised=False,
@@ -122,18 +122,18 @@ class Turning:
     reward: str = "reward"
     """The frames' column of what raters like."""
     scale: float = 1.0
-    """Log odds per unit of it."""
+    """Log odds per unit of that column."""
     per_word: float = 0.0
-    """What each word costs, in units of it; part of the true reward, and no leaning."""
+    """Cost of each word, in units of the column; part of the true reward, and no leaning."""
     raters: int = 8
     per_item: int = 2
     model: RaterModel = field(default_factory=lambda: RaterModel(prompts=0.0))
     """The raters; the true rewards differ between prompts, so that these raters need no further spread."""
     reach: float = 0.08
-    """From the predicted bias the simulated ones go so far to both sides as moves the rate by this much."""
+    """The simulated leanings lie on both sides of the predicted one, as far as moves the rate by this much."""
     steps: int = 5
     simulations: int = 20
-    """Per simulated bias."""
+    """Simulated studies per leaning."""
 
 
 _TOKENS: dict[str, Any] = {"frame": "study/tokens.parquet"}
@@ -149,14 +149,14 @@ TURNINGS: tuple[Turning, ...] = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that a run depends on."""
+    """The settings that a run depends on."""
 
     cases: tuple[Case, ...] = CASES
     turnings: tuple[Turning, ...] = TURNINGS
     promises: int = 2000
     """Simulations of ``power`` per promise."""
     share: float = 1.0
-    """Of the simulations: a quick run does fewer."""
+    """Share of the simulations that is run; a quick run does fewer."""
     per_study: int = 10
     """Simulations that share one frozen study, with its texts and lists; each has answers of its own."""
     seed: int = 1000
@@ -175,4 +175,4 @@ PREDICTIONS: Mapping[str, str] = {
     "careless": "two checks let half of the careless raters pass, four let a tenth pass",
     "turn": "at −(mean difference of rewards)/(mean difference of lengths), within a tenth of it",
 }  # fmt: skip
-"""What was expected before the first run, in words; the page says what came."""
+"""Predictions, made before the first run, in words; the page says what came."""

@@ -1,4 +1,4 @@
-"""Simulated studies of a case, each from its frozen plan to its verdict, and what each of them found."""
+"""Simulated studies of a case, each from its frozen plan to its verdict, and their findings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from gradlab.study.planned_power import power
 from gradlab.study.raters import people, simulated
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
-from gradlab.study.validation.plans import STRATA, lines, plan_of, seed_of, study_of
-from gradlab.study.validation.settings import A, B, Case
+from gradlab.study.texts import json_lines
+from gradlab.study.validation.plans import STRATA, plan_of, seed_of, study_of
+from gradlab.study.validation.settings import THIRD, A, B, Case
 from gradlab.study.validation.truths import truths, truths_of, worth_of
 
 STUDY = "study"  # the kind of a row on the study as a whole
@@ -48,7 +49,7 @@ def answered(study: Study, answers: list[dict[str, Any]]) -> Answers:
     """Return answers as they are read from a file."""
     with tempfile.TemporaryDirectory(prefix="gradlab-study-") as held:
         file = Path(held) / "answers.jsonl"
-        write_whole({file: lines(answers)})
+        write_whole({file: json_lines(answers)})
         return read_answers(study, [file])
 
 
@@ -96,4 +97,4 @@ def _worth(case: Case) -> dict[str, float] | Callable[[StudyItem], float]:
     worth = worth_of(case)
     if case.opposite:
         return lambda item: worth if item.stratum == STRATA[0] else -worth
-    return {A: 0.0, B: worth, **({} if case.third is None else {"other": case.third})}
+    return {A: 0.0, B: worth, **({} if case.third is None else {THIRD: case.third})}

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradlab.study.raters import RaterModel
 from gradlab.study.strengths import strengths
-from gradlab.study.validation.settings import SPREAD, A, B, Case
+from gradlab.study.validation.settings import SPREAD, THIRD, A, B, Case
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)  # of a standard normal's expectation
 _ROWS = 20_000  # answers per pair of systems that stand for a population
@@ -27,8 +27,7 @@ def worth_of(case: Case) -> float:
 def truths(case: Case) -> dict[str, float]:
     """Return the expected ``win-rate``, that at ``equal length``, and ``left`` over right, of careful raters.
 
-    Of three systems also ``strength NAME``: the strength that the same estimate would find from all raters and prompts
-    that there are.
+    For three systems also ``strength NAME``: the strength that the same estimate finds from the population of answers.
     """
     return {**_rates(case.model, worth_of(case), case.longer), **({} if case.third is None else _strengths(case))}
 
@@ -59,9 +58,9 @@ def _rates(model: RaterModel, worth: float, longer: float) -> dict[str, float]:
 
 
 def _strengths(case: Case) -> dict[str, float]:
-    worth = {A: 0.0, B: worth_of(case), "other": case.third or 0.0}
+    worth = {A: 0.0, B: worth_of(case), THIRD: case.third or 0.0}
     rows = []
-    for a, b in ((A, B), (A, "other"), (B, "other")):
+    for a, b in ((A, B), (A, THIRD), (B, THIRD)):
         for chance, score in zip(case.model.chances(worth[b] - worth[a]), (1.0, 0.5, 0.0), strict=True):
             rows += [{"a": a, "b": b, "score": score, "rater": 0, "prompt": 0}] * round(_ROWS * chance)
     frame, _ = strengths(pd.DataFrame(rows), list(worth))

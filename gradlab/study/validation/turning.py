@@ -1,4 +1,4 @@
-"""At which leaning to length the sign of b − a turns, on samples whose true reward is known: by formula, then measured.
+"""The leaning to length at which the sign of b − a turns, on samples of known reward: by formula, then measured.
 
 Raters feel scale · (reward of b − reward of a) + leaning · (length of b − length of a), with noise; lengths are in log
 words, or in words. The sign of the expected win-rate − ½ turns where the mean expected answer over the items is ½. To
@@ -120,7 +120,7 @@ def expected_rate(turning: Turning, samples: Samples, leaning: float) -> float:
     return float(np.mean([turning.model.expected(felt) for felt in worth + leaning * more]))
 
 
-def biases(turning: Turning, samples: Samples) -> np.ndarray:
+def leanings(turning: Turning, samples: Samples) -> np.ndarray:
     """Return the leanings that are simulated: around the predicted one, as far as moves the rate by ``reach``."""
     middle = predicted(turning, samples)
     step = 1e-3 * max(abs(middle), 1.0)
