@@ -70,6 +70,29 @@ def test_methods_name_the_design_the_hash_and_who_was_left_out(study, tmp_path):
     assert "..  " not in said
 
 
+def test_the_page_opens_with_the_question_says_what_its_numbers_are_and_labels_what_is_not_planned(study, tmp_path):
+    made = _report(study, tmp_path)
+    page = made.page()
+    opening = page[: page.index("<img")]
+    for words in ("Which response helps more?", "the win-rate of bdpo over dpo", "95% interval", "margin is 5.0%"):
+        assert words in opening
+    assert "180 of 180 answers were given, 0 of them skips" in page
+    assert list(made.tables["terms"]["choice"]) == ["as it is", "at equal length", "left over right"]
+    assert made.tables["terms"]["rate"].iloc[2] == made.results.left.rate
+    assert page.index("Under other choices") < page.index("exploratory: not in the plan")
+    assert "for these raters alone" in page
+
+
+def test_a_look_before_the_end_is_called_one(study, tmp_path):
+    lines = [line for line in simulated(study, {"dpo": 0.0, "bdpo": 1.0}) if line["rater"] != "cleo"]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    some = report(study, [tmp_path / "some.jsonl"]).results
+    assert cautions(some)[0].startswith("The study has not ended by the plan's rule (60 tasks are open)")
+    assert "2 of 3 raters" in methods(some)
+    assert "120 of 180 answers were given" in methods(some)
+    assert not any("ended" in said for said in cautions(_report(study, tmp_path).results))
+
+
 def test_a_leaning_is_said_and_a_sign_that_length_turns_too(study, tmp_path):
     leaning = " ".join(cautions(_report(study, tmp_path, position=3.0, raters=0.0).results))
     assert "lean to the left side" in leaning

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gradlab.study.assignment import assign
 from gradlab.study.plan import Plan
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
+from gradlab.study.stopping import interim
 
 WORDS = {
     "holds throughout": "{b} is preferred, beyond the margin in at least 95% of the strata, and reversed in none",
@@ -27,14 +29,15 @@ def methods(results: Results) -> str:
     systems = " and ".join([", ".join([*plan.systems][:-1]), [*plan.systems][-1]])
     goal = next(goal for goal in plan.goals if goal.name == primary.goal)
     sentences = [
-        f"{len(plan.raters)} raters compared responses of {systems} to {len({i.prompt for i in study.items})} prompts, "
+        f"{_who(results)} compared responses of {systems} to {len({i.prompt for i in study.items})} prompts, "
         f"two at a time and blind.",
         f"The plan was frozen before the first answer (SHA-256 {study.hash[:16]}…), and each answer carries its hash.",
         f"Each rater saw {design.items_per_rater} items, each item was seen by "
         f"{design.raters_per_item} {'rater' if design.raters_per_item == 1 else 'raters'}; sides were drawn per rater "
         f"and item, and {design.both_orders:.0%} of the items were shown in both orders.",
-        f"{design.repeats:.0%} of a rater's items came back with sides exchanged, among {design.attention} attention "
-        "checks." if design.repeats or design.attention else "",
+        f"{design.repeats:.0%} of a rater's items came back with sides exchanged." if design.repeats else "",
+        f"Attention checks stood among them, {design.attention} per rater." if design.attention else "",
+        _given(results),
         f"Raters could {'call both equally good, or ' if design.ties else ''}skip an item.",
         f"The primary question was {goal.question!r}, of {primary.b} against {primary.a}, with a margin of "
         f"{primary.margin:.1%} beyond one half.",
@@ -71,7 +74,17 @@ def cautions(results: Results) -> list[str]:
     """Return what a reader must know beside the verdict: leanings, disagreement, carelessness, few raters."""
     if not results.verdict.rate.answers:
         return []
-    return [said for caution in CAUTIONS.values() for said in caution(results)]
+    return [*_before_the_end(results), *(said for caution in CAUTIONS.values() for said in caution(results))]
+
+
+def _before_the_end(results: Results) -> list[str]:
+    look = interim(results.answers)
+    if look.may_stop:
+        return []
+    return [
+        f"The study has not ended by the plan's rule ({look.reason}): this is a look before the end, and a study that "
+        "ends where a look pleases shows nothing."
+    ]
 
 
 def _on_sides(results: Results) -> list[str]:
@@ -136,6 +149,21 @@ CAUTIONS: dict[str, Callable[[Results], list[str]]] = {
     "choices": _on_choices,
 }  # fmt: skip
 """The parts of ``cautions`` by name; each returns sentences where there is something to say."""
+
+
+def _who(results: Results) -> str:
+    """Return how many of the plan's raters answered."""
+    of, came = len(results.plan.raters), int((results.conduct.frame["items"] > 0).sum())
+    return f"{of} raters" if came == of else f"{came} of {of} raters"
+
+
+def _given(results: Results) -> str:
+    """Return how many of the planned answers of people came in, and how many of them are skips."""
+    plan, items = results.plan, results.answers.of("item")
+    given = items[~items["judge"]]
+    lists = assign(results.answers.study)
+    of = len(plan.goals) * sum(task.kind == "item" for rater in plan.raters for task in lists[rater])
+    return f"{len(given):,} of {of:,} answers were given, {int((given['choice'] == 'skip').sum()):,} of them skips."
 
 
 def _samples(plan: Plan) -> str:

@@ -12,7 +12,6 @@ import pandas as pd
 from gradlab.plotting.charts import Axis, Curve, Curves, Dash, Label, Marker, Rule
 from gradlab.plotting.palette import CHOSEN, INK, SETTINGS
 from gradlab.study.planned_power import DESIGN, Power
-from gradlab.study.rates import Rate
 from gradlab.study.results import Results
 
 if TYPE_CHECKING:
@@ -59,11 +58,7 @@ def charts_of(results: Results) -> list[Curves]:
     if len(results.strata) > 1:
         charts.append(rows_of_rates(f"{question}, by stratum", rows(results.strata, "stratum"), margin))
     charts.append(rows_of_rates(f"{question}, under other choices", rows(results.sensitivity, "choice"), margin))
-    terms = [
-        _row("as it is", results.verdict.rate), _row("at equal length", results.equal_length.rate),
-        _row("left over right", results.left),
-    ]  # fmt: skip
-    return [*charts, rows_of_rates("length and side", terms, margin)]
+    return [*charts, rows_of_rates("length and side", rows(results.terms, "choice"), margin)]
 
 
 def figure_of(results: Results) -> Figure:
@@ -133,10 +128,6 @@ def _curves(frame: pd.DataFrame, designs: list[str], x: str, y: tuple[str, str, 
             marker=_MARKERS[place % len(_MARKERS)], low=low, high=high,
         ))  # fmt: skip
     return curves
-
-
-def _row(name: str, rate: Rate) -> tuple[str, float, float, float]:
-    return name, rate.rate, rate.low, rate.high
 
 
 def _short(name: str) -> str:

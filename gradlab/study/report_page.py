@@ -29,6 +29,22 @@ PAGE = "report.html"
 EXPLORATORY = "exploratory: not in the plan"
 _SHARES = ("rate", "low", "high", "attention", "self_agreement", "left", "win_rate", "consistent", "consistent_low",
            "consistent_high", "with_people")  # fmt: skip
+_ABOUT_RATES = (
+    "Win-rates of b over a with their 95% intervals, the primary question first; its p stays as it is, and the others' "
+    "are corrected by Holm over them."
+)
+_ABOUT_CHOICES = (
+    f"The first row is the plan's, and in the second nobody is left out. The others are {EXPLORATORY}; they show on "
+    "what the verdict hangs."
+)
+_ABOUT_TERMS = (
+    "The primary win-rate as it is and if both systems' responses were equally long (– where the answers do not "
+    "tell it), and how often the left side was preferred, over all pairs."
+)
+_ABOUT_RATERS = (
+    "Whom the plan's rules leave out, and why. Per rater: items answered, of these skipped; shares of attention checks "
+    "passed, of repeats answered alike, and of decided answers for the left side; median seconds per task."
+)
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#d0d4da, #3a4048); --soft: light-dark(#f4f5f7, #20242a);
   --faint: light-dark(#5a626d, #9aa4b1); }
@@ -57,8 +73,9 @@ class Report:
         judges = {"judges": results.judges} if results.plan.judges else {}
         agreement = pd.DataFrame([dataclasses.asdict(one) for one in results.agreement])
         return {
-            "rates": results.rates, "strata": results.strata, "sensitivity": results.sensitivity, **more, **judges,
-            "agreement": agreement, "raters": results.conduct.frame, "answers": results.answers.frame,
+            "rates": results.rates, "terms": results.terms, "strata": results.strata,
+            "sensitivity": results.sensitivity, **more, **judges, "agreement": agreement,
+            "raters": results.conduct.frame, "answers": results.answers.frame,
         }  # fmt: skip
 
     def page(self) -> str:
@@ -66,8 +83,7 @@ class Report:
         results, plan = self.results, self.results.plan
         parts = [
             f"<h1>{escape(plan.title)}</h1>", f'<p class="verdict">{escape(verdict_in_words(results))}</p>',
-            f'<p class="about">Word by the rules of evidence: <b>{results.verdict.word}</b>; margin '
-            f"{plan.primary.margin:.1%}. A win-rate says what these raters prefer, and not what is better.</p>",
+            f'<p class="about">{escape(_about_verdict(results))}</p>',
             *_list("Read this beside it", cautions(results)),
             *_list("About the files", results.answers.notes),
         ]  # fmt: skip
@@ -129,22 +145,23 @@ class Report:
         again = f"{share:.1%} [{low:.1%}, {high:.1%}] of {number} repeats were answered alike." if number else ""
         doubling = "" if math.isnan(length.slope) else (
             f"A response twice as long as an equally good one would be preferred in {0.5 + length.doubling:.1%} of the "
-            "comparisons. "
+            "comparisons."
         )  # fmt: skip
+        unplanned = "" if planned.length and planned.position else f"{EXPLORATORY.capitalize()}."
         sections = [
-            _section("All questions", self.tables["rates"], "The primary question first; p by Holm over the others."),
+            _section("All questions", self.tables["rates"], _ABOUT_RATES),
             _section("By stratum", self.tables["strata"], "" if planned.strata else EXPLORATORY),
-            _section("Under other choices", self.tables["sensitivity"], "Nobody is left out in the second row."),
-            f'<p class="about">{doubling}{"" if planned.length else EXPLORATORY}</p>',
+            _section("Under other choices", self.tables["sensitivity"], _ABOUT_CHOICES),
+            _section("Length and side", self.tables["terms"], f"{_ABOUT_TERMS} {doubling} {unplanned}".strip()),
         ]  # fmt: skip
         for goal, (frame, share_of_ties) in results.strengths.items():
-            note = f"Log odds; equally strong systems tie in {share_of_ties:.1%} of the comparisons."
+            note = f"Log odds; equally strong systems tie in {share_of_ties:.1%} of the comparisons; {EXPLORATORY}."
             sections.append(_section(f"Strengths of all systems, {goal}", frame, note))
         if results.plan.judges:
             sections.append(_section("Judges that are models", results.judges, _about_judges(results)))
         sections += [
             _section("Agreement", self.tables["agreement"], f"Krippendorff's α, bootstrap interval. {again}"),
-            _section("Raters", self.tables["raters"], "Whom the plan's rules leave out, and why."),
+            _section("Raters", self.tables["raters"], _ABOUT_RATERS),
         ]
         return sections
 
@@ -164,6 +181,18 @@ def report(study: Study | Path | str, answers: Answers | Iterable[Path | str]) -
     if answers.study.hash != study.hash:
         raise ValueError(f"answers must be those of study {study.hash[:12]}…, got those of {answers.study.hash[:12]}…")
     return Report(Results(answers))
+
+
+def _about_verdict(results: Results) -> str:
+    """Return what the sentence of the verdict says: the question, its number, and the rule of its word."""
+    plan, verdict = results.plan, results.verdict
+    primary = plan.primary
+    question = next(goal.question for goal in plan.goals if goal.name == primary.goal)
+    return (
+        f"Asked was: {question} The number is the win-rate of {primary.b} over {primary.a}, ties one half, with its "
+        f"95% interval; at 50% neither is preferred, and the margin is {primary.margin:.1%} to each side. By the "
+        f"plan's rules: {verdict.word}. A win-rate says what these raters prefer, and not what is better."
+    )
 
 
 def _about_judges(results: Results) -> str:

@@ -24,6 +24,7 @@ from gradlab.study.terms import Drift, EqualLength, drift, equal_length, left_ra
 _RESAMPLES = 2000
 _FEWEST_SHARED = 5  # items that two raters answered, below which α has no interval
 _SEED = 0  # of the bootstrap of α
+_OTHER_POPULATION = {"these": "for these raters alone", "like these": "for raters like these"}  # the interval's
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,14 @@ class Results:
         return left_rate(each.assign(prompt=each["item"]), self.plan.analysis.population)
 
     @cached_property
+    def terms(self) -> pd.DataFrame:
+        """The primary win-rate as it is and at equal length, and the left side's: ``choice``, then a rate's columns."""
+        rates = {
+            "as it is": self.verdict.rate, "at equal length": self.equal_length.rate, "left over right": self.left,
+        }  # fmt: skip
+        return pd.DataFrame([{"choice": name, **_numbers(rate)} for name, rate in rates.items()])
+
+    @cached_property
     def drift(self) -> Drift:
         """How the primary answers change along the raters' lists."""
         return drift(self.of(*self._primary), self.plan.analysis.population)
@@ -199,7 +208,7 @@ class Results:
         cases = {
             "as planned": self._rate(whole, a, b),
             f"{EVERYBODY}, nobody left out": self._rate(self.of(a, b, goal, self._everybody), a, b),
-            f"raters {other}": win_rate(whole, other).with_ties(self._identical(a, b)),
+            _OTHER_POPULATION[other]: win_rate(whole, other).with_ties(self._identical(a, b)),
             "ties left out": win_rate(whole[whole["score"] != 0.5], self.plan.analysis.population),
             "first half of each list": self._rate(whole[whole["place"] <= middle], a, b),
         }
