@@ -1,7 +1,8 @@
 """Run a human preference study: from a plan that is frozen before the first answer to a verdict.
 
 In order: `plan` asks for a plan or checks one, and freezes it; `power` says how likely it finds an effect; `assign`
-writes a page for each rater; `report` analyses the answers as planned. Each says what comes next.
+writes a page for each rater; `report` analyses the answers as planned. Each says what comes next. `judge` has models
+answer, `export` and `import` exchange with other tools, `demo` and `validate` need no plan.
 """
 
 from __future__ import annotations

@@ -32,16 +32,22 @@ def rows_of_rates(title: str, rows: Iterable[tuple[str, float, float, float]], m
     known = [row for row in rows if not math.isnan(row[1])]
     places = 1.0 + np.arange(len(known))
     rate, low, high = np.array([row[1:] for row in known], float).reshape(-1, 3).T
-    gap = np.full(len(known), math.nan)
-    x, y = np.stack([low, high, gap], axis=1).ravel(), np.stack([places, places, gap], axis=1).ravel()
     return Curves(
         title, f"{title}, a row per rate with its 95% interval", Axis("win-rate, ties ½", 0.0, 1.0),
         Axis("", max(len(known), 3) + 0.5, 0.25),
-        [Curve("", x, y, CHOSEN[0], faint=True), Curve("rate", rate, places, INK, line=False, marker="diamond")],
+        [bars(low, high, places, CHOSEN[0]), Curve("rate", rate, places, INK, line=False, marker="diamond")],
         rules=[Rule(x=0.5), Rule(x=0.5 - margin, dash="dotted"), Rule(x=0.5 + margin, dash="dotted")],
         labels=[Label(0.01, place - 0.12, _short(name)) for place, (name, *_) in zip(places, known, strict=True)],
         height=90 + 34 * max(len(known), 3),
     )  # fmt: skip
+
+
+def bars(low: np.ndarray, high: np.ndarray, places: np.ndarray, color: str, *, upright: bool = False) -> Curve:
+    """Return intervals, (n,) each, as one curve of short lines: from low to high along x, or along y if ``upright``."""
+    gap = np.full(len(places), math.nan)
+    along = np.stack([low, high, gap], axis=1).ravel()
+    across = np.stack([places, places, gap], axis=1).ravel()
+    return Curve("", across, along, color, faint=True) if upright else Curve("", along, across, color, faint=True)
 
 
 def charts_of(results: Results) -> list[Curves]:

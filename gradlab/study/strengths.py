@@ -47,20 +47,12 @@ def strengths(
     centred = found.x[:count] - found.x[:count].mean()
     gradients = _gradients(found.x, first, second, kind, count)
     inverse = np.linalg.pinv(_information(found.x, first, second, count))
-    rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
-    rows = []
     nu = float(np.exp(found.x[count]))
+    rows = []
     for number, system in enumerate(systems):
         toward = inverse[number] - inverse[:count].mean(0)
-        values = gradients @ toward * len(kept)
-        spread = estimated(
-            0.5, values, np.full(len(kept), 1 / len(kept)), rater, prompt, raters_vary=population == "like these"
-        )
-        least = math.sqrt(
-            max(toward[number] - toward[:count].mean(), 0.0)
-        )  # by the model, were all answers independent
-        error, freedom = (spread.error, spread.freedom) if spread.error > least else (least, math.inf)
-        low, high = (float(end) for end in Mean(np.zeros(()), np.asarray(error), np.asarray(freedom)).interval())
+        least = math.sqrt(max(toward[number] - toward[:count].mean(), 0.0))  # were all answers independent
+        low, high = _around(kept, gradients @ toward * len(kept), least, population)
         others = np.delete(centred, number)
         rows.append({
             "system": system, "strength": float(centred[number]), "low": float(centred[number]) + low,
@@ -68,6 +60,20 @@ def strengths(
         })  # fmt: skip
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("strength", ascending=False, ignore_index=True)
     return frame, nu
+
+
+def _around(kept: pd.DataFrame, values: np.ndarray, least: float, population: Population) -> tuple[float, float]:
+    """Return the ends of a strength's 95% interval, less the strength.
+
+    values  (n,) the first-order change of the strength by each answer, times n.
+    least   the smallest standard error, which the model gives.
+    """
+    rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
+    weight = np.full(len(kept), 1 / len(kept))
+    spread = estimated(0.5, values, weight, rater, prompt, raters_vary=population == "like these")
+    error, freedom = (spread.error, spread.freedom) if spread.error > least else (least, math.inf)
+    low, high = Mean(np.zeros(()), np.asarray(error), np.asarray(freedom)).interval()
+    return float(low), float(high)
 
 
 def _expected(ahead: np.ndarray, nu: float) -> np.ndarray:

@@ -111,8 +111,10 @@ def _coverage(found: Found, settings: Settings) -> list[Promise]:
         value = at_least(rows["covered"].sum(), int(rows["simulations"].sum()), fixed.COVERAGE)
         worst = rows.iloc[int((rows["covered"] / rows["simulations"]).to_numpy(float).argmin())]
         share, low, high, word = at_least(float(worst["covered"]), int(worst["simulations"]), fixed.COVERAGE)
+        number = rows["case"].nunique()
+        cases = f"{number} case{'' if number == 1 else 's'}"
         said.append(Promise(
-            "coverage", f"95% intervals of {_KINDS[str(kind)]} hold the truth ({rows['case'].nunique()} cases)",
+            "coverage", f"95% intervals of {_KINDS[str(kind)]} hold the truth ({cases})",
             f"≥ {fixed.COVERAGE:.0%}", *value,
             note=f"lowest: {worst['case']}, {share:.1%} [{low:.1%}, {high:.1%}], {word}",
         ))  # fmt: skip

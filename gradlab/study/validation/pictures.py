@@ -8,6 +8,7 @@ import pandas as pd
 from gradlab.plotting.charts import Axis, Curve, Curves, Dash, Label, Marker, Rule
 from gradlab.plotting.palette import FAINT, INK, SETTINGS
 from gradlab.stats.agreement import wilson_interval
+from gradlab.study.pictures import bars
 from gradlab.study.validation.judged import covering, powers
 from gradlab.study.validation.runs import Found
 from gradlab.study.validation.settings import COVERAGE, POWER_WITHIN, Settings
@@ -19,8 +20,6 @@ _LOOKS: dict[str, tuple[str, Marker, str]] = {  # of a kind of interval: colour,
     "strength": (SETTINGS[4], "cross", "strengths"),
 }
 _NAMES = 0.8  # coverage at which the axis begins; the names stand there, left of all marks
-
-
 _PER = {"log word": "log odds per unit of log(words)", "word": "log odds per word"}
 
 
@@ -34,7 +33,8 @@ def coverage_chart(found: Found, settings: Settings) -> Curves:
         places = np.array([cases.index(str(case)) + 1 + 0.2 * (order - 1) for case in rows.index])
         shares = (rows["covered"] / rows["simulations"]).to_numpy(float)
         ends = [wilson_interval(share, int(n)) for share, n in zip(shares, rows["simulations"], strict=True)]
-        curves += [_bars(ends, places, color), Curve(name, shares, places, color, line=False, marker=marker)]
+        low, high = np.array(ends, float).reshape(-1, 2).T
+        curves += [bars(low, high, places, color), Curve(name, shares, places, color, line=False, marker=marker)]
     names = [Label(_NAMES + 0.002, place + 1.2, case) for place, case in enumerate(cases)]
     return Curves(
         "coverage of 95% intervals, by case", "coverage of intervals in rows, a mark per kind of interval",
@@ -53,8 +53,8 @@ def power_chart(found: Found, settings: Settings) -> Curves:
                                         (False, SETTINGS[1], "triangle-up", "tired or careless raters")):  # fmt: skip
         rows = table[table["covers"] == covers]
         x, y = rows["promised"].to_numpy(float), rows["measured"].to_numpy(float)
-        ends = list(zip(rows["low"], rows["high"], strict=True))
-        curves += [_bars(ends, x, color, upright=True), Curve(name, x, y, color, line=False, marker=marker)]  # type: ignore[arg-type]
+        low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
+        curves += [bars(low, high, x, color, upright=True), Curve(name, x, y, color, line=False, marker=marker)]  # type: ignore[arg-type]
     return Curves(
         "power, promised and measured", "measured power over promised power, a mark per case",
         Axis("power that gradlab study power promises", 0.0, 1.02), Axis("measured by the whole path", 0.0, 1.02),
@@ -97,17 +97,8 @@ def _turning(rows: pd.DataFrame, task: str, color: str, dash: Dash) -> list[Curv
     mean = by["rate"].mean().to_numpy(float)
     return [
         Curve(f"{task}, by formula", x, by["expected"].first().to_numpy(float), color, dash=dash),
-        _bars(list(zip(mean - error, mean + error, strict=True)), x, INK, upright=True),
+        bars(mean - error, mean + error, x, INK, upright=True),
         Curve(f"{task}, measured", x, mean, INK, line=False, marker="diamond"),
         Curve(f"{task}, measured at equal length", x, by["equal"].mean().to_numpy(float), FAINT, dash="dotted",
               marker="ring"),
     ]  # fmt: skip
-
-
-def _bars(ends: list[tuple[float, float]], places: np.ndarray, color: str, *, upright: bool = False) -> Curve:
-    """Return intervals as one curve of short lines."""
-    low, high = np.array(ends, float).reshape(-1, 2).T
-    gap = np.full(len(places), np.nan)
-    along = np.stack([low, high, gap], axis=1).ravel()
-    across = np.stack([places, places, gap], axis=1).ravel()
-    return Curve("", across, along, color, faint=True) if upright else Curve("", along, across, color, faint=True)
