@@ -1,4 +1,4 @@
-"""``gradlab study demo`` and ``validate``: a complete example, and the proof that a study recovers a known truth."""
+"""``gradlab study demo`` and ``validate``: a complete example, and the check that a study recovers a known truth."""
 
 from __future__ import annotations
 
