@@ -76,7 +76,7 @@ def test_the_page_opens_with_the_question_says_what_its_numbers_are_and_labels_w
     opening = page[: page.index("<img")]
     for words in ("Which response helps more?", "the win-rate of bdpo over dpo", "95% interval", "margin is 5.0%"):
         assert words in opening
-    assert "180 of 180 answers were given, 0 of them skips" in page
+    assert "180 of 180 answers to items were given, 0 of them skips" in page
     assert list(made.tables["terms"]["choice"]) == ["as it is", "at equal length", "left over right"]
     assert made.tables["terms"]["rate"].iloc[2] == made.results.left.rate
     assert page.index("Under other choices") < page.index("exploratory: not in the plan")
@@ -89,7 +89,8 @@ def test_a_look_before_the_end_is_called_one(study, tmp_path):
     some = report(study, [tmp_path / "some.jsonl"]).results
     assert cautions(some)[0].startswith("The study has not ended by the plan's rule (60 tasks are open)")
     assert "2 of 3 raters" in methods(some)
-    assert "120 of 180 answers were given" in methods(some)
+    assert "2 raters say little about others" in " ".join(cautions(some))
+    assert "120 of 180 answers to items were given" in methods(some)
     assert not any("ended" in said for said in cautions(_report(study, tmp_path).results))
 
 
@@ -108,6 +109,7 @@ def test_a_leaning_is_said_and_a_sign_that_length_turns_too(study, tmp_path):
     said = " ".join(cautions(turned.results))
     assert "lean to longer responses" in said
     assert "At equal length the preference points the other way" in said
+    assert re.search(r"would be preferred in [\d.]+% \[[\d.]+%, [\d.]+%\] of the comparisons", turned.page())
 
 
 def test_without_answers_the_page_says_so(study, tmp_path):

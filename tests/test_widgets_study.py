@@ -7,11 +7,12 @@ import multiprocessing
 import re
 
 import pytest
-from small_study import answers_of, plan, study
+from small_study import answers_of, plan, study, write_samples
 
 from gradlab.study.answers import answer_line, append, read_answers
 from gradlab.study.assignment import tasks_of
 from gradlab.study.blind import blind_list
+from gradlab.study.frozen import freeze
 from gradlab.study.plan import Goal
 from gradlab.study.rating_file import RatingFile
 from gradlab.study.results import Results
@@ -232,3 +233,9 @@ def test_a_notebook_shows_a_picture_of_the_open_task_where_nothing_runs(made, sh
     assert first == rating.png()
     rating.answer("left")
     assert rating.png() != first
+
+
+def test_a_text_of_letters_that_the_font_lacks_has_its_picture_without_a_warning(tmp_path):
+    texts = {"dpo": "\U0001f389 party", "bdpo": "\u0915\u094d\u0937 words"}
+    write_samples(tmp_path, text=lambda system, place: f"{texts[system]} {place}")
+    assert StudyRating(freeze(plan(), tmp_path), "ada", tmp_path / "ada.jsonl").png().startswith(b"\x89PNG")

@@ -135,7 +135,8 @@ def _on_raters(results: Results) -> list[str]:
     raters = results.verdict.rate.raters
     if raters >= 5 or results.plan.analysis.population != "like these":
         return []
-    return [f"{raters} raters say little about others; the interval is as wide as that makes it."]
+    who = "1 rater says" if raters == 1 else f"{raters} raters say"
+    return [f"{who} little about others; the interval is as wide as that makes it."]
 
 
 def _on_choices(results: Results) -> list[str]:
@@ -163,7 +164,8 @@ def _given(results: Results) -> str:
     given = items[~items["judge"]]
     lists = assign(results.answers.study)
     of = len(plan.goals) * sum(task.kind == "item" for rater in plan.raters for task in lists[rater])
-    return f"{len(given):,} of {of:,} answers were given, {int((given['choice'] == 'skip').sum()):,} of them skips."
+    skips = int((given["choice"] == "skip").sum())
+    return f"{len(given):,} of {of:,} answers to items were given, {skips:,} of them skips."
 
 
 def _samples(plan: Plan) -> str:

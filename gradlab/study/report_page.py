@@ -24,6 +24,7 @@ from gradlab.study.frozen import Study, read_study
 from gradlab.study.methods import cautions, methods, verdict_in_words
 from gradlab.study.pictures import figure_of
 from gradlab.study.results import Results
+from gradlab.study.terms import EqualLength
 
 PAGE = "report.html"
 EXPLORATORY = "exploratory: not in the plan"
@@ -144,8 +145,8 @@ class Report:
         planned = results.plan.analysis
         again = f"{share:.1%} [{low:.1%}, {high:.1%}] of {number} repeats were answered alike." if number else ""
         doubling = "" if math.isnan(length.slope) else (
-            f"A response twice as long as an equally good one would be preferred in {0.5 + length.doubling:.1%} of the "
-            "comparisons."
+            f"A response twice as long as an equally good one would be preferred in {0.5 + length.doubling:.1%} "
+            f"{_doubling_interval(length)} of the comparisons."
         )  # fmt: skip
         unplanned = "" if planned.length and planned.position else f"{EXPLORATORY.capitalize()}."
         sections = [
@@ -181,6 +182,11 @@ def report(study: Study | Path | str, answers: Answers | Iterable[Path | str]) -
     if answers.study.hash != study.hash:
         raise ValueError(f"answers must be those of study {study.hash[:12]}…, got those of {answers.study.hash[:12]}…")
     return Report(Results(answers))
+
+
+def _doubling_interval(length: EqualLength) -> str:
+    low, high = (0.5 + dataclasses.replace(length, slope=end).doubling for end in (length.low, length.high))
+    return f"[{low:.1%}, {high:.1%}]"
 
 
 def _about_verdict(results: Results) -> str:

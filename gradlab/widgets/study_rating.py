@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,10 @@ class StudyRating(anywidget.AnyWidget):
         found = self._file.open()
         task = found[0] if found else self._file.tasks[0]
         buffer = io.BytesIO()
-        _drawn(self.study, texts_of(self.study, task)).savefig(buffer, format="png", metadata={"Software": None})
+        figure = _drawn(self.study, texts_of(self.study, task))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(?s)Glyph")  # what the font lacks, such as emoji, is a box
+            figure.savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
 
 
