@@ -89,6 +89,8 @@ def test_a_look_before_the_end_is_called_one(study, tmp_path):
     some = report(study, [tmp_path / "some.jsonl"]).results
     assert cautions(some)[0].startswith("The study has not ended by the plan's rule (60 tasks are open)")
     assert "2 of 3 raters" in methods(some)
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines if line["rater"] == "ada"))
+    assert "One rater says nothing about others" in " ".join(cautions(report(study, [tmp_path / "one.jsonl"]).results))
     assert "2 raters say little about others" in " ".join(cautions(some))
     assert "120 of 180 answers to items were given" in methods(some)
     assert not any("ended" in said for said in cautions(_report(study, tmp_path).results))

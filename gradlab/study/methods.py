@@ -135,8 +135,9 @@ def _on_raters(results: Results) -> list[str]:
     raters = results.verdict.rate.raters
     if raters >= 5 or results.plan.analysis.population != "like these":
         return []
-    who = "1 rater says" if raters == 1 else f"{raters} raters say"
-    return [f"{who} little about others; the interval is as wide as that makes it."]
+    if raters == 1:
+        return ["One rater says nothing about others: the interval is of prompts alone, and holds for this rater."]
+    return [f"{raters} raters say little about others; the interval is as wide as that makes it."]
 
 
 def _on_choices(results: Results) -> list[str]:
