@@ -55,3 +55,13 @@ def answers_of(study, choose=lambda task: "left", path=None):
     if path is not None:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
+
+
+def write_paper_samples(plan, folder, strata=("harmlessness", "helpfulness")):
+    """Write files of samples and of prompts that the plan of the protocol can be frozen with."""
+    (folder / "samples").mkdir(parents=True)
+    prompts = [{"prompt": f"question {place}", "stratum": strata[place % 2]} for place in range(360)]
+    for system, file in plan.systems.items():
+        lines = [{"prompt": of["prompt"], "response": f"response {len(system)} to {of['prompt']}"} for of in prompts]
+        (folder / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(of) + "\n" for of in prompts))

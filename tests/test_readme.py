@@ -133,7 +133,11 @@ def test_commands_run(line, tmp_path, monkeypatch, capsys, registered):
         arguments = ["protocol", str(ROOT / arguments[1]), *arguments[2:], "--dry-run"]
     if arguments[0] == "claims":
         arguments += ["--folder", str(ROOT / "figures")]
-    if arguments[0] == "study":
+    if "paper.toml" in line:  # the protocol's plan, with samples beside it
+        folder = tmp_path / "scripts/study"
+        small_study.write_paper_samples(Plan.read(ROOT / "scripts/study/paper.toml"), folder)
+        shutil.copy(ROOT / "scripts/study/paper.toml", folder)
+    elif arguments[0] == "study":
         write_study(tmp_path)
     if arguments[0] in ("train", "inspect", "advise"):
         pytest.importorskip("transformers")

@@ -1,10 +1,10 @@
 """The protocol of the human study: its plan can be frozen, and its numbers are those of ``gradlab study power``."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+import small_study
 
 from gradlab.study.assignment import assign
 from gradlab.study.frozen import freeze
@@ -49,12 +49,7 @@ def test_the_powers_on_the_page_are_those_of_the_command(plan):
 
 
 def test_the_plan_can_be_frozen_when_samples_are_there(plan, tmp_path):
-    (tmp_path / "samples").mkdir()
-    prompts = [{"prompt": f"question {place}", "stratum": STRATA[place % 2]} for place in range(360)]
-    for system, file in plan.systems.items():
-        lines = [{"prompt": of["prompt"], "response": f"response {len(system)} to {of['prompt']}"} for of in prompts]
-        (tmp_path / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(of) + "\n" for of in prompts))
+    small_study.write_paper_samples(plan, tmp_path, STRATA)
     study = freeze(plan, tmp_path)
     assert {item.stratum for item in study.items} == {*STRATA}
     assert {len(tasks) for tasks in assign(study).values()} == {tasks_per_rater(plan)}
