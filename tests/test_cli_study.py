@@ -160,7 +160,7 @@ def test_power_prints_a_table_with_proposals_and_what_is_not_simulated(folder, c
     assert cli.main([*command, "--target", "0.3", "--half-width", "0.01", "--figure", "power.png"]) == 0
     said = capsys.readouterr().out
     assert "bdpo preferred" in said
-    assert "Not simulated: exclusions" in " ".join(said.split())
+    assert "Not simulated: the other exclusions" in " ".join(said.split())
     assert "30% power at a true win-rate of 70.0%: the fewest answers: 3 raters" in " ".join(said.split())
     assert "a half-width of 1.0% at every effect: reached by no design that was tried" in " ".join(said.split())
     assert max(map(len, said.splitlines())) <= 100

@@ -1,5 +1,6 @@
 """Simulated raters do what they are said to do, and power is that of the plan's own analysis."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -70,6 +71,22 @@ def test_power_grows_with_effect_and_items_and_is_the_level_at_none():
     assert frame["power"][80, 0.0] < 0.08  # of 2.5%, half of a two-sided test; 150 simulations
     assert (frame["coverage"] > 0.88).all()
     assert frame["half_width"][80, 0.1] < frame["half_width"][20, 0.1]
+
+
+def test_power_leaves_out_who_fails_the_attention_checks():
+    plan, model = small_study.plan(40, raters=tuple("abcdefgh")), RaterModel(careless=0.4)
+    strict, lax = (
+        power(
+            dataclasses.replace(plan, design=dataclasses.replace(plan.design, attention=checks)),
+            effects=(0.25,), model=model, simulations=200,
+        ).frame.iloc[0]
+        for checks in (12, 0)
+    )  # fmt: skip
+    assert strict["coverage"] > 0.88
+    assert lax["coverage"] < 0.8, "careless raters draw the rate to one half"
+    assert strict["power"] > lax["power"]
+    nobody = power(plan, effects=(0.25,), model=RaterModel(careless=1.0), simulations=40).frame.iloc[0]
+    assert nobody["power"] < 0.2
 
 
 def test_the_cheapest_plan_reaches_the_target_and_costs_least():

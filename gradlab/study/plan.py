@@ -61,8 +61,9 @@ class Design:
     both_orders: float = 0.5
     """Share of the items that half of their raters see in one order and half in the other; the other items' sides are
     drawn for each rater."""
-    attention: int = 2
-    """Attention checks per rater: items whose better response is beyond doubt."""
+    attention: int = 4
+    """Attention checks per rater: items whose better response is beyond doubt. Two let half of the careless raters
+    pass, four a tenth (``figures/STUDY.md``)."""
     ties: bool = True
     """Let raters say that both are equally good."""
     identical: Identical = "refuse"
@@ -73,7 +74,7 @@ class Design:
 class Exclusions:
     """Rules by which a rater's answers are left out, all decided before; the result without them is shown beside it."""
 
-    attention: float = 0.5
+    attention: float = 0.75
     """Attention checks that a rater must pass, as a share."""
     self_agreement: float = 0.0
     """Repeats that a rater must answer alike, as a share."""

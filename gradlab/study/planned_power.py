@@ -26,9 +26,10 @@ COLUMNS = (
     "half_width_error", "coverage", "simulations",
 )  # fmt: skip
 NOT_SIMULATED = (
-    "Simulated is the primary question as planned, all prompts in one stratum. Not simulated: exclusions (careless "
-    "raters stay in), the stop rule (every item is answered), skips, identical texts, and a leaning to longer "
-    "responses. Other goals and pairs of systems change nothing: the primary question is tested alone."
+    "Simulated is the primary question as planned, all prompts in one stratum, without raters who fail the attention "
+    "checks. Not simulated: the other exclusions, the stop rule (every item is answered), skips, identical texts, and "
+    "a leaning to longer responses. Other goals and pairs of systems change nothing: the primary question is tested "
+    "alone."
 )
 PREFERRED = ("holds throughout", "holds on average")  # words by which b is preferred
 
@@ -152,10 +153,11 @@ def _simulated(
         felt = felt + model.prompts * draw.normal(size=prompt.max() + 1)[prompt]
         felt = felt + model.position * (draw.integers(2, size=len(felt)) - 0.5)
         score = model.scores(felt, draw)
-        careless = (draw.random(len(plan.raters)) < model.careless)[rater]
-        random = careless | (draw.random(len(felt)) < model.fatigue * draw.random(len(felt)))
+        careless = draw.random(len(plan.raters)) < model.careless
+        random = careless[rater] | (draw.random(len(felt)) < model.fatigue * draw.random(len(felt)))
         score = np.where(random, at_random[draw.integers(len(at_random), size=len(felt))], score)
-        rate = rate_of(score, rater, prompt, population)
+        kept = _attentive(plan, model, careless, draw)[rater]
+        rate = rate_of(score[kept], _renumbered(rater[kept]), _renumbered(prompt[kept]), population)
         word = verdict_of(rate, [rate], margin).word
         outcomes.append((
             word in PREFERRED, rate.low > 0.5 + margin, word == "no practical difference", (rate.high - rate.low) / 2,
@@ -165,6 +167,22 @@ def _simulated(
     names = ("power", "beyond_margin", "equivalent", "half_width", "coverage")
     error = float(ended[:, 3].std() / math.sqrt(simulations))
     return {**dict(zip(names, ended.mean(0).tolist(), strict=True)), "half_width_error": error}
+
+
+def _attentive(plan: Plan, model: RaterModel, careless: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Return whether each rater passes the attention checks, as the plan asks; all do who never answer at random."""
+    checks, needed = plan.design.attention, plan.exclusions.attention
+    if not checks or not (model.careless or model.fatigue):
+        return np.ones(len(careless), bool)
+    shape = len(careless), checks
+    random = careless[:, None] | (draw.random(shape) < model.fatigue * draw.random(shape))
+    by_luck = draw.integers(3 if plan.design.ties else 2, size=shape) == 0
+    return (~random | by_luck).mean(1) >= needed
+
+
+def _renumbered(groups: np.ndarray) -> np.ndarray:
+    """Return numbers from 0 without gaps in place of these."""
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def _crossed(plan: Plan) -> tuple[np.ndarray, np.ndarray]:

@@ -138,7 +138,7 @@ def _power(found: Found, settings: Settings) -> list[Promise]:
     others = [
         Promise("power", f"measured power − promised power, {row['case']}", target,
                 *within(row["measured"] - row["promised"], row["error"], fixed.POWER_WITHIN),
-                note="`power` leaves exclusions out, and says so")
+                note="`power` leaves out who fails the attention checks")
         for row in table[~table["covers"]].to_dict("records")
     ]  # fmt: skip
     return said + others

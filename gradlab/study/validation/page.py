@@ -13,7 +13,7 @@ from gradlab.store.markdown import markdown_table
 from gradlab.study.validation.judged import MET, MISSED, NOT_RUN, OPEN, STATED, Promise, in_numbers, promises
 from gradlab.study.validation.pictures import coverage_chart, power_chart, turning_charts
 from gradlab.study.validation.runs import FOLDER, Found
-from gradlab.study.validation.settings import PREDICTIONS, Settings
+from gradlab.study.validation.settings import CHANGES, PREDICTIONS, Settings
 
 PAGE = "STUDY.md"
 _PARTS = {
@@ -31,7 +31,7 @@ _CAPTIONS = {
     "power": "One mark per case: how often a study finds that b is preferred, as `gradlab study power` promises it "
     "(across) and as the whole path from plan to verdict gives it (upwards), with the 95% interval of the simulations. "
     "On the solid diagonal the promise is kept; the dotted ones are 3 points beside it. Triangles are cases with tired "
-    "or careless raters, of which `power` says itself that it leaves exclusions out.",
+    "or careless raters, of whom `power` leaves out those who fail the attention checks.",
     "turning": "Raters lean to length more and more from left to right, by so many log odds per log word or per word. "
     "The line is the win-rate that the formula expects, diamonds with lines are means of simulated studies with their "
     "95% interval, rings are the reports' win-rates at equal length. The sign of bDPO − DPO turns where the line "
@@ -76,7 +76,8 @@ def _lines(found: Found, settings: Settings, there: Iterable[str], *, quick: boo
     ]  # fmt: skip
     for name in there:
         lines += [f"![{name}]({FOLDER}/{name}.png)", "", _CAPTIONS[name], ""]
-    lines += ["## What was expected", "", *(f"- *{name}*: {said}." for name, said in PREDICTIONS.items()), ""]
+    lines += ["## What was expected", "", *(f"- *{name}*: {said}." for name, said in PREDICTIONS.items()), "",
+              CHANGES, ""]  # fmt: skip
     lines += ["## The cases", "", *_cases(settings), "", *_NOTES]
     return lines
 

@@ -50,7 +50,7 @@ def samples_of(turning: Turning, figures: Path) -> Samples | None:
     of_a, of_b = (_of_system(turning, figures, system) for system in (A, B))
     if of_a is None or of_b is None:
         return None
-    both = of_a.merge(of_b, on="prompt", suffixes=("_a", "_b"))
+    both = of_a.merge(of_b, on="prompt", suffixes=("_a", "_b"), validate="one_to_one")
     both = both[(both["text_a"] != both["text_b"]) & (both["text_a"] != "") & (both["text_b"] != "")]
     worth = turning.scale * (both["reward_b"] - both["reward_a"])
     return Samples(both[["prompt", "text_a", "text_b"]].assign(worth=worth).reset_index(drop=True))
