@@ -12,7 +12,7 @@ from gradlab.study.assignment import GOOD, assign
 from gradlab.study.exclusions import conduct
 from gradlab.study.frozen import freeze
 from gradlab.study.methods import verdict_in_words
-from gradlab.study.plan import Design, Exclusions, Goal, Primary
+from gradlab.study.plan import Analysis, Design, Exclusions, Goal, Primary
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.results import Results
 
@@ -83,6 +83,18 @@ def test_answers_to_several_goals_that_agree_are_no_further_evidence_of_a_leanin
     both = Results(_read(study, lines, tmp_path)).left
     one = Results(_read(study, [line for line in lines if line["goal"] == "helpful"], tmp_path)).left
     assert (one.rate, one.low, one.high) == pytest.approx((both.rate, both.low, both.high))
+
+
+def test_one_rater_decides_nothing_about_raters_like_these(tmp_path):
+    for population, word in (("like these", "undecided"), ("these", "holds on average")):
+        study = small_study.study(
+            tmp_path, raters=("ada",), analysis=Analysis(population=population),
+            design=Design(items_per_rater=24, raters_per_item=1),
+        )  # fmt: skip
+        results = _results(study, tmp_path, worth=9.0)
+        assert results.verdict.word == word
+        assert verdict_in_words(results)
+        assert results.verdict.rate.low > 0.55
 
 
 def test_agreement_over_few_items_has_no_interval(tmp_path):

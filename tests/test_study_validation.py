@@ -173,7 +173,8 @@ def test_runs_on_a_pretrained_model_are_taken_from_their_last_look(tmp_path):
             {"kind": kind, "index": 4.0, "step": step, "seed": 1000, "text": said, "sentiment": 0.5 + step / 1000}
             for kind in ("sample", "pair") for step in (50, 200)
         ]  # fmt: skip
-        save_frame(pd.DataFrame(rows), tmp_path / f"llm/real/known-{method}-1000.parquet", {})
+        for name in (method, f"{method}-double"):  # the latter is another system
+            save_frame(pd.DataFrame(rows), tmp_path / f"llm/real/known-{name}-1000.parquet", {})
     samples = turnings.samples_of(TURNINGS[2], tmp_path)
     assert samples is not None
     row = samples.frame.iloc[0]

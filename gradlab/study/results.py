@@ -109,12 +109,14 @@ class Results:
         """The verdict on the primary question.
 
         The rules are those of ``word_of`` and ``verdict_of``; the average is over all prompts. ``not run`` where nobody
-        answered.
+        answered; ``undecided`` where the plan is about raters like these and a single one answered.
         """
         primary = self.plan.primary
         rate = self.rate(primary.a, primary.b, primary.goal)
         if not rate.answers:
             return Verdict("not run", rate, primary.margin, math.nan, math.nan)
+        if rate.raters == 1 and self.plan.analysis.population == "like these":  # nothing tells how much others differ
+            return Verdict("undecided", rate, primary.margin, math.nan, math.nan)
         return verdict_of(rate, [cell for _, cell in self._by_stratum()], primary.margin)
 
     @cached_property
