@@ -78,7 +78,7 @@ def turning_charts(found: Found, settings: Settings) -> list[Curves]:
             color, dash = SETTINGS[place], ("", "dashed")[place % 2]
             task = one.name.split(",", maxsplit=1)[0]
             curves += _turning(rows, task, color, dash)  # type: ignore[arg-type]
-            rules.append(Rule(x=float(rows["predicted"].iloc[0]), label="predicted", dash="dashed"))
+            rules.append(Rule(x=float(rows["predicted"].iloc[0]), dash="dashed"))
         if curves:
             x = np.concatenate([curve.x for curve in curves])
             edge = 0.05 * (np.nanmax(x) - np.nanmin(x))
