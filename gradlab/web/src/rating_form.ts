@@ -22,6 +22,10 @@ const BUTTONS: Record<Choice, [wide: string, narrow: string]> = {
   left: ["← Left is better", "← Upper is better"], tie: ["↓ Equally good", "↓ Equally good"],
   right: ["Right is better →", "Lower is better →"], skip: ["Skip…", "Skip…"],
 };
+/** By choice: how an answer is told, likewise. */
+const SAID: Record<Choice, [wide: string, narrow: string]> = {
+  left: ["left", "upper"], tie: ["equally good", "equally good"], right: ["right", "lower"], skip: ["skip", "skip"],
+};
 
 let sheets = 0; // numbers the questions, of which a page may have several
 
@@ -52,10 +56,10 @@ export class RatingForm {
     this.element.remove();
   }
 
-  /** Goes on with the answers of another session, such as those of a file. */
+  /** Goes on with the answers of another session, such as those of a file; after the answer that is being kept. */
   show(session: RatingSession): void {
     this.session = session;
-    this.present();
+    if (!this.busy) this.present(); // who sees the next task may answer it at once
   }
 
   /** Says something once. */
@@ -157,9 +161,7 @@ class TaskSheet {
 
   constructor(session: RatingSession, choose: (choice: Choice) => void, undo: () => void) {
     const button = (choice: Choice) => {
-      const [wide, narrow] = BUTTONS[choice];
-      const made = make("button", { type: "button", className: "gl-choice", onclick: () => choose(choice) });
-      made.append(make("span", { className: "gl-beside", textContent: wide }), make("span", { className: "gl-below", textContent: narrow }));
+      const made = make("button", { type: "button", className: "gl-choice", onclick: () => choose(choice) }, ...either(BUTTONS[choice]));
       made.dataset.choice = choice;
       made.setAttribute("aria-keyshortcuts", KEYS[choice].join(" "));
       return made;
@@ -188,8 +190,10 @@ class TaskSheet {
     write(this.right, task!.right);
     const several = list.goals.length > 1 ? `Question ${at + 1} of ${list.goals.length}: ` : "";
     write(this.question, `${several}${list.goals[at].question}`);
-    const given = list.goals.filter(({ name }) => session.choiceOf(task!.place, name));
-    write(this.given, given.map(({ name, question }) => `${question} You said: ${session.choiceOf(task!.place, name)}.`).join(" "));
+    this.given.replaceChildren(...list.goals.flatMap(({ name, question }) => {
+      const choice = session.choiceOf(task!.place, name);
+      return choice && choice !== "undo" ? [`${question} You said: `, ...either(SAID[choice]), ". "] : [];
+    }));
     this.back.disabled = session.undo("").length === 0;
     if (!this.tools.contains(document.activeElement)) this.tools.replaceChildren(...tools());
     if (task!.place !== this.place) for (const box of [this.prompt, this.left, this.right]) box.scrollTop = 0;
@@ -204,7 +208,12 @@ function text(label: string): HTMLElement {
 }
 
 function heading(wide: string, narrow: string): HTMLElement {
-  return make("h2", { className: "gl-label" }, make("span", { className: "gl-beside", textContent: wide }), make("span", { className: "gl-below", textContent: narrow }));
+  return make("h2", { className: "gl-label" }, ...either([wide, narrow]));
+}
+
+/** Two words for one thing, of which the style shows the one that fits the screen. */
+function either([wide, narrow]: [wide: string, narrow: string]): HTMLElement[] {
+  return [make("span", { className: "gl-beside", textContent: wide }), make("span", { className: "gl-below", textContent: narrow })];
 }
 
 /** True where the down key moves a long text that has the focus. */

@@ -46,8 +46,8 @@ export class RatingPage {
       this.shelf.setAside(kept);
       const whole = kept.split("\n").findIndex((row) => !this.taken(row));
       return (
-        `What this browser had kept is damaged (${(error as Error).message}). The ${whole} answers before that count; ` +
-        "all of it is kept aside, and stands in the file of “Export damaged answers”."
+        `What this browser had kept is damaged (${(error as Error).message}). What stands before the damage (lines: ${whole}) counts; ` +
+        "all of it is kept aside, and “Export damaged answers” saves it."
       );
     }
   }

@@ -53,7 +53,7 @@ function instructions({ list }: RatingSession, saving: string): HTMLElement {
   const number = list.tasks.length;
   const asked = list.goals.map(({ question }) => `“${question}”`).join(" and ");
   const tie = list.ties
-    ? "If you see no difference that matters, say so with the middle button; do not guess."
+    ? "Say that they are equally good only if you would not mind which one you get: a small difference is a difference."
     : "There is no tie: where you see little difference, take the response that is a little better.";
   return make(
     "ol", {},
