@@ -10,6 +10,7 @@ from gradlab.study.assignment import assign
 from gradlab.study.frozen import freeze
 from gradlab.study.plan import Plan
 from gradlab.study.planned_power import power, tasks_per_rater
+from gradlab.study.validation.runs import load
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/how-to/human-study-protocol.md"
@@ -46,6 +47,22 @@ def test_the_powers_on_the_page_are_those_of_the_command(plan):
         f"| {row['beyond_margin']:.1%} | {row['equivalent']:.1%} | {100 * row['half_width']:.1f} points |"
         for row in power(plan).frame.to_dict("records")
     ]
+
+
+def test_the_sentences_about_powers_and_checks_are_true(plan):
+    text = " ".join(PAGE.read_text("utf-8").split())
+    assert f"one side in more than {plan.exclusions.one_side:.0%} of decided answers" in text
+    assert f"beyond {0.5 + plan.primary.margin:.1%} in both strata" in text
+    found = power(plan, effects=(0.0, 0.05, 0.1)).frame.set_index("effect")
+    assert "A true win-rate of 60% is found nearly always, one of 55% in little more than half" in text
+    assert found["power"][0.1] > 0.95
+    assert 0.5 < found["power"][0.05] < 0.62
+    assert f"{10 * found['equivalent'][0.0]:.0f} of 10 studies say so" in text
+    verdicts = load(ROOT / "figures")[0].verdicts.set_index("case")
+    four, two = (verdicts.loc[f"careless, {number} checks"] for number in ("four", "two"))
+    assert f"find {10 * four['caught'] / four['careless']:.0f} of 10 raters who answer at random" in text
+    assert "two checks of which one must be passed find fewer than half" in text
+    assert two["caught"] / two["careless"] < 0.5
 
 
 def test_the_plan_can_be_frozen_when_samples_are_there(plan, tmp_path):
