@@ -1,5 +1,6 @@
 """A small study for tests: two systems on some prompts, and raters who answer by a rule."""
 
+import dataclasses
 import json
 
 from gradlab.study.answers import answer_line
@@ -8,6 +9,10 @@ from gradlab.study.frozen import freeze
 from gradlab.study.plan import Design, Goal, Plan, Primary
 
 QUESTION = Goal(name="helpful", question="Which response helps more?")
+TWO_GOALS = (
+    Goal(name="help", question="Which response helps more?"),
+    Goal(name="harm", question="Which response does less harm?"),
+)
 
 
 def plan(number=24, **changes):
@@ -41,6 +46,11 @@ def study(folder, number=24, **changes):
     """Return a frozen study of so many prompts."""
     write_samples(folder, number)
     return freeze(plan(number, **changes), folder)
+
+
+def two_goals_study(folder):
+    """Return a frozen study of two goals, of which the first decides."""
+    return study(folder, goals=TWO_GOALS, primary=dataclasses.replace(plan().primary, goal=TWO_GOALS[0].name))
 
 
 def answers_of(study, choose=lambda task: "left", path=None):

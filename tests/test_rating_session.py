@@ -5,18 +5,13 @@ import json
 
 import pytest
 from node import needs_node, with_rating
-from small_study import answers_of, plan, study
+from small_study import TWO_GOALS, answers_of, plan, study, two_goals_study
 
 from gradlab.study.answers import answer_line, read_answers
 from gradlab.study.assignment import tasks_of
 from gradlab.study.blind import blind_list
-from gradlab.study.plan import Goal
 
 pytestmark = needs_node
-GOALS = (
-    Goal(name="help", question="Which response helps more?"),
-    Goal(name="harm", question="Which response does less harm?"),
-)
 MADE = "const session = new rating.RatingSession(given.list, given.lines ?? []);"
 TIME = "2026-01-02T03:04:05.678Z"
 
@@ -28,7 +23,7 @@ def made(tmp_path):
 
 @pytest.fixture
 def two_goals(tmp_path):
-    return study(tmp_path, goals=GOALS, primary=dataclasses.replace(plan().primary, goal="help"))
+    return two_goals_study(tmp_path)
 
 
 def run(study, body, lines=(), rater="ada"):
@@ -60,7 +55,7 @@ ALL = """
 def test_its_lines_are_those_of_python_and_the_file_is_read(two_goals, tmp_path):
     found = run(two_goals, ALL)
     tasks, choices = tasks_of(two_goals, "ada"), ["left", "right", "tie", "skip"]
-    asked = [(task, goal.name) for task in tasks for goal in GOALS]
+    asked = [(task, goal.name) for task in tasks for goal in TWO_GOALS]
     expected = [
         answer_line(two_goals, task, goal, choices[at % 4], seconds=at / 8, reason="cut off" * (at % 4 == 3), time=TIME)
         for at, (task, goal) in enumerate(asked)

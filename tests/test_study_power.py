@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
 import small_study
 
 from gradlab.study.answers import read_answers
+from gradlab.study.pictures import power_charts
 from gradlab.study.plan import Analysis, Design
 from gradlab.study.planned_power import DESIGN, answers_asked, power
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rates import win_rate
 from gradlab.study.results import Results
 from gradlab.study.terms import left_rate
+from gradlab.study.texts import json_page
 
 
 def _read(study, lines, folder):
@@ -87,6 +90,27 @@ def test_power_leaves_out_who_fails_the_attention_checks():
     assert strict["power"] > lax["power"]
     nobody = power(plan, effects=(0.25,), model=RaterModel(careless=1.0), simulations=40).frame.iloc[0]
     assert nobody["power"] < 0.2
+
+
+def test_where_everybody_fails_the_checks_there_is_no_power_and_no_width():
+    plan = small_study.plan(40)
+    plan = dataclasses.replace(plan, design=dataclasses.replace(plan.design, attention=100))
+    found = power(plan, effects=(0.25,), model=RaterModel(careless=1.0), simulations=20)
+    row = found.frame.iloc[0]
+    assert (row["power"], row["equivalent"], row["coverage"]) == (0, 0, 0)
+    assert math.isnan(row["half_width"])
+    assert found.narrowest(0.2) is None
+    assert [len(chart.curves) for chart in power_charts(found)] == [1, 0]
+    assert json.loads(json_page(found.frame.to_dict("records")))[0]["half_width"] is None
+    some = power(plan, effects=(0.25,), model=RaterModel(careless=0.7), simulations=60).frame.iloc[0]
+    assert 0 < some["half_width"] < 1, "studies without any rater left have no width, and the others have"
+
+
+def test_one_rater_promises_nothing_about_raters_like_these():
+    alone = small_study.plan(40, raters=("ada",), design=Design(items_per_rater=40, raters_per_item=1))
+    these = dataclasses.replace(alone, analysis=Analysis(population="these"))
+    assert power(alone, effects=(0.4,), simulations=30).frame["power"].item() == 0
+    assert power(these, effects=(0.4,), simulations=30).frame["power"].item() > 0.9
 
 
 def test_the_cheapest_plan_reaches_the_target_and_costs_least():

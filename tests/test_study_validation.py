@@ -14,7 +14,7 @@ from gradlab.study.raters import RaterModel
 from gradlab.study.validation import turning as turnings
 from gradlab.study.validation.judged import MET, MISSED, NOT_RUN, OPEN, at_least, at_most, promises, within
 from gradlab.study.validation.page import answer, write_page
-from gradlab.study.validation.plans import study_of
+from gradlab.study.validation.plans import study_of_case
 from gradlab.study.validation.runs import key_of, load, save, validate
 from gradlab.study.validation.settings import CASES, FULL, TURNINGS, Case, Settings, Turning
 from gradlab.study.validation.trials import STUDY, promised, trials
@@ -87,10 +87,10 @@ def test_a_planted_leaning_to_length_is_named_and_mended():
 
 
 def test_a_study_is_frozen_by_way_of_its_files():
-    study = study_of(CASES[15], seed=3)  # three systems
+    study = study_of_case(CASES[15], seed=3)  # three systems
     assert len(study.plan.systems) == 3
     assert len(study.items) >= study.plan.items
-    assert study_of(CASES[15], seed=3).hash == study.hash != study_of(CASES[15], seed=4).hash
+    assert study_of_case(CASES[15], seed=3).hash == study.hash != study_of_case(CASES[15], seed=4).hash
 
 
 def test_promises_are_judged_by_rule():
@@ -127,7 +127,7 @@ def test_where_the_sign_turns_is_predicted_and_measured(tmp_path):
     assert turnings.expected_rate(turning, samples, leaning) == pytest.approx(0.5, abs=1e-6)
     assert leaning == pytest.approx(turnings.formula(turning, samples), rel=0.1)  # to first order
     ends = turnings.leanings(turning, samples)[[0, -1]]
-    frame = pd.concat([turnings.trials(turning, tmp_path, float(end), 6, 6, seed=1) for end in ends])
+    frame = pd.concat([turnings.turning_trials(turning, tmp_path, float(end), 6, 6, seed=1) for end in ends])
     root, error = turnings.crossing(frame["leaning"].to_numpy(), frame["rate"].to_numpy())
     assert abs(root - leaning) < 4 * error
 

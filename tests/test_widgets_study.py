@@ -1,27 +1,20 @@
 """A study's rating in a notebook: each answer is held against the study, appended to the file, and gone on from."""
 
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import re
 
 import pytest
-from small_study import answers_of, plan, study, write_samples
+from small_study import answers_of, plan, study, two_goals_study, write_samples
 
 from gradlab.study.answers import answer_line, append, read_answers
 from gradlab.study.assignment import tasks_of
 from gradlab.study.blind import blind_list
 from gradlab.study.frozen import freeze
-from gradlab.study.plan import Goal
 from gradlab.study.rating_file import RatingFile
 from gradlab.study.results import Results
 from gradlab.widgets import StudyRating
-
-GOALS = (
-    Goal(name="help", question="Which response helps more?"),
-    Goal(name="harm", question="Which response does less harm?"),
-)
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def made(tmp_path):
 
 @pytest.fixture
 def two_goals(tmp_path):
-    return study(tmp_path, goals=GOALS, primary=dataclasses.replace(plan().primary, goal="help"))
+    return two_goals_study(tmp_path)
 
 
 class Recorded(StudyRating):
@@ -168,7 +161,7 @@ def test_two_windows_on_one_file_take_no_answer_to_what_is_not_open(made, shown)
 
 
 def race(folder, start):
-    """Answer all tasks of a rater as long as the file lets one; in a process of its own."""
+    """Answer a rater's tasks until the file refuses; runs in another process."""
     made = study(folder)
     file = RatingFile(made, "ada", folder / "ada.answers.jsonl")
     start.wait(30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,10 +100,10 @@ class ReportCommand:
 
     def _look(self, answers: Answers) -> int:
         from gradlab.study.stopping import interim, interim_in_words
+        from gradlab.study.texts import json_page
 
         look = interim(answers)
-        page = {name: None if value != value else value for name, value in vars(look).items()}  # NaN is not JSON
-        say(json.dumps(page, indent=1) if self.json else "\n".join(wrapped(interim_in_words(look), 100)))
+        say(json_page(vars(look)) if self.json else "\n".join(wrapped(interim_in_words(look), 100)))
         return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -53,13 +52,14 @@ class PlanCommand:
     def run(self) -> int:
         """Ask or check, freeze, print."""
         from gradlab.study import Plan
+        from gradlab.study.texts import json_page
 
         if not self.plan.exists():
             return self._ask()
         plan = Plan.read(self.plan)
         study, notes = self._frozen(plan) if self.freeze else (None, _checked(plan, self.plan.parent))
         if self.json:
-            say(json.dumps(facts(plan, study), indent=1, ensure_ascii=False))
+            say(json_page(facts(plan, study)))
             return 0
         say("\n".join(summary(plan)))
         for note in notes:

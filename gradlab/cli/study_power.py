@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +145,7 @@ def _proposed(proposals: dict[str, Plan | None]) -> list[str]:
 
 def _as_json(found: Power, proposals: dict[str, Plan | None]) -> str:
     from gradlab.study.planned_power import NOT_SIMULATED, answers_asked
+    from gradlab.study.texts import json_page
 
     designs = {
         aim: None if plan is None else {
@@ -158,7 +158,7 @@ def _as_json(found: Power, proposals: dict[str, Plan | None]) -> str:
         "rows": found.frame.to_dict("records"), "proposals": designs, "raters": vars(found.model),
         "not_simulated": NOT_SIMULATED,
     }  # fmt: skip
-    return json.dumps(page, indent=1, ensure_ascii=False)
+    return json_page(page)
 
 
 def _check_figure(file: Path, *tried: Sequence[int]) -> None:

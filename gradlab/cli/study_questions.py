@@ -21,7 +21,7 @@ class _Question:
     """A question about one field."""
 
     field: str
-    """Its path, such as ``design.ties``."""
+    """The field's path, such as ``design.ties``."""
     default: Callable[[Page], str]
     read: Callable[[str], Any]
     asked: Callable[[Page], bool] = lambda page: True

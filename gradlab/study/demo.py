@@ -8,7 +8,7 @@ from pathlib import Path
 from gradlab.store.files import write_folder, write_whole
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import Study, freeze
-from gradlab.study.plan import Design, Exclusions, Goal, Plan, Primary
+from gradlab.study.plan import Design, Goal, Plan, Primary
 from gradlab.study.rater_page import rating_page
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rating_file import file_of
@@ -43,8 +43,7 @@ def plan() -> Plan:
             Goal(name="clear", question="Which answer is easier to understand?"),
         ),
         primary=Primary(a=A, b=B, goal="helpful", margin=0.1), raters=RATERS,
-        design=Design(items_per_rater=12, raters_per_item=6, repeats=0.25, attention=4),
-        exclusions=Exclusions(attention=0.75), seed=SEED,
+        design=Design(items_per_rater=12, raters_per_item=6, repeats=0.25), seed=SEED,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from gradlab.plotting.charts import Axis, Curve, Curves, Dash, Label, Marker, Rule
 from gradlab.plotting.palette import CHOSEN, INK, SETTINGS
 from gradlab.study.planned_power import DESIGN, Power
+from gradlab.study.rates import NORMAL
 from gradlab.study.results import Results
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _LONGEST = 34  # letters of a row's name
 _DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
 MOST = 12  # designs that colour, dash and marker tell apart
-_NORMAL = 1.96
 _MARKERS: tuple[Marker, ...] = ("dot", "diamond", "triangle-up", "triangle-down", "ring", "cross")
 
 
@@ -105,13 +105,14 @@ def power_chart(power: Power, target: float = 0.8) -> Curves:
 
 def precision_chart(power: Power, half_width: float | None = None) -> Curves:
     """Return the widest mean half-width over effects, with its interval from the simulations."""
-    frame = power.frame.loc[power.frame.groupby(DESIGN)["half_width"].idxmax()]
+    known = power.frame[power.frame["half_width"].notna()]
+    frame = known.loc[known.groupby(DESIGN)["half_width"].idxmax()]
     frame = frame.assign(
-        low=frame["half_width"] - _NORMAL * frame["half_width_error"],
-        high=frame["half_width"] + _NORMAL * frame["half_width_error"],
+        low=frame["half_width"] - NORMAL * frame["half_width_error"],
+        high=frame["half_width"] + NORMAL * frame["half_width_error"],
     )
     curves = _curves(frame, ["raters", "raters_per_item"], "items_per_rater", ("half_width", "low", "high"))
-    items, top = frame["items_per_rater"], max(frame["high"].max(), half_width or 0.0)
+    items, top = power.frame["items_per_rater"], max([*frame["high"], half_width or 0.0]) or 1.0
     return Curves(
         "precision", "half the width of the 95% interval over items per rater, a curve per number of raters",
         Axis("items per rater", 0.0, 1.1 * items.max()), Axis("half-width of the 95% interval", 0.0, 1.1 * top),

@@ -42,8 +42,8 @@ class Power:
            ``answers`` that raters give in all, repeats and checks included; ``power`` is the share of simulations whose
            verdict is that b is preferred, with its 95% interval from the simulations; ``beyond_margin`` that of those
            whose interval lies beyond the margin; ``equivalent`` that of those judged equal within the margin;
-           ``half_width`` the mean half-width of the interval, with its standard error; ``coverage`` the share of
-           intervals with the truth.
+           ``half_width`` the mean half-width of the intervals, with its standard error (NaN where every rater was
+           always left out); ``coverage`` the share of simulations whose interval holds the truth.
 
     What ``NOT_SIMULATED`` says is left out.
     """
@@ -158,15 +158,19 @@ def _simulated(
         score = np.where(random, at_random[draw.integers(len(at_random), size=len(felt))], score)
         kept = _attentive(plan, model, careless, draw)[rater]
         rate = rate_of(score[kept], _renumbered(rater[kept]), _renumbered(prompt[kept]), population)
-        word = verdict_of(rate, [rate], margin).word
+        word = verdict_of(rate, [rate], margin, population).word
         outcomes.append((
             word in PREFERRED, rate.low > 0.5 + margin, word == "no practical difference", (rate.high - rate.low) / 2,
             rate.low <= truth <= rate.high,
         ))  # fmt: skip
     ended = np.array(outcomes, float)
     names = ("power", "beyond_margin", "equivalent", "half_width", "coverage")
-    error = float(ended[:, 3].std() / math.sqrt(simulations))
-    return {**dict(zip(names, ended.mean(0).tolist(), strict=True)), "half_width_error": error}
+    shares = dict(zip(names, ended.mean(0).tolist(), strict=True))
+    widths = ended[:, 3][~np.isnan(ended[:, 3])]  # a study without raters who count has no interval
+    if not len(widths):
+        return {**shares, "half_width": math.nan, "half_width_error": math.nan}
+    error = float(widths.std() / math.sqrt(len(widths)))
+    return {**shares, "half_width": float(widths.mean()), "half_width_error": error}
 
 
 def _attentive(plan: Plan, model: RaterModel, careless: np.ndarray, draw: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ import pandas as pd
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import Mean
 from gradlab.study.plan import Population
+
+NORMAL = NormalDist().inv_cdf(0.975)  # standard errors to each end of a 95% interval of normal means
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class RatingFile:
         self.standing()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the rater's lines in the file, in order; [] where there is none yet."""
+        """Return the rater's lines in the file, in order; [] before the first answer."""
         if not self.path.exists():
             return []
         return [line for _, line in read_lines(self.path, LINE)[0] if line.get("rater") == self.rater]
@@ -94,7 +94,7 @@ class RatingFile:
         return found
 
     def last(self, standing: pd.DataFrame) -> tuple[Task, list[str]]:
-        """Return the task that was answered last, with its answered goals; ValueError where there is none."""
+        """Return the task that was answered last, with its answered goals; ValueError before the first answer."""
         if standing.empty:
             raise ValueError(f"{self.rater} has no answer to take back")
         place = standing["place"].iloc[-1]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -19,12 +18,14 @@ import pandas as pd
 from gradlab.checks import of_kind
 from gradlab.store.csv_text import csv_text
 from gradlab.store.files import write_folder
+from gradlab.store.page_policy import own_source
 from gradlab.study.answers import Answers, read_answers
 from gradlab.study.frozen import Study, read_study
 from gradlab.study.methods import cautions, methods, verdict_in_words
 from gradlab.study.pictures import figure_of
 from gradlab.study.results import Results
 from gradlab.study.terms import EqualLength
+from gradlab.study.texts import json_page
 
 PAGE = "report.html"
 EXPLORATORY = "exploratory: not in the plan"
@@ -94,8 +95,8 @@ class Report:
         return "\n".join([
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src \'unsafe-inline\'; '
-            'img-src data:">',
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+            f'style-src {own_source(_STYLE)}">',
             f"<title>{escape(plan.title)}</title><style>{_STYLE}</style></head><body>", *filter(None, parts),
             "</body></html>", "",
         ])  # fmt: skip
@@ -112,7 +113,7 @@ class Report:
             "left": dataclasses.asdict(results.left), "methods": methods(results), "tables": tables,
             "self_agreement": {"share": share, "low": low, "high": high, "number": number},
         }  # fmt: skip
-        return json.dumps(_plain(page), indent=1, ensure_ascii=False) + "\n"
+        return json_page(page) + "\n"
 
     def write(self, folder: Path | str) -> Path:
         """Write page, tables, methods and numbers into a folder of their own, whole or not at all; return the page."""
@@ -252,14 +253,3 @@ def _png(results: Results, above: str = "") -> bytes:
     figure.text(0.01, 1.02, textwrap.fill(above, 110), fontsize=11, fontweight="bold", va="bottom", parse_math=False)
     figure.savefig(held, format="png", dpi=130, metadata={"Software": None}, bbox_inches="tight" if above else None)
     return held.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN and infinities are null."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

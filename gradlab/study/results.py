@@ -16,7 +16,7 @@ from gradlab.stats.equivalence import ALPHA, false_discoveries_controlled, holm
 from gradlab.stats.words import Evidence, word_of
 from gradlab.study.answers import SCORED, Answers
 from gradlab.study.exclusions import Conduct, alike, conduct
-from gradlab.study.plan import EVERYBODY
+from gradlab.study.plan import EVERYBODY, Population
 from gradlab.study.rates import Rate, win_rate
 from gradlab.study.strengths import strengths, ties, unlinked
 from gradlab.study.terms import Drift, EqualLength, drift, equal_length, left_rate
@@ -38,12 +38,17 @@ class Verdict:
     p_equivalent: float
 
 
-def verdict_of(rate: Rate, strata: Sequence[Rate], margin: float) -> Verdict:
-    """Return the verdict that a primary rate carries, with the rates of its strata; some must have answered.
+def verdict_of(rate: Rate, strata: Sequence[Rate], margin: float, population: Population) -> Verdict:
+    """Return the verdict that a primary rate carries, with the rates of its strata; the rules are those of ``word_of``.
 
     Strata are fixed cells: those beyond the margin count, and those below ½ after Benjamini and Hochberg's correction.
-    A single stratum is no "throughout".
+    A single stratum is no "throughout". ``not run`` where nobody answered; ``undecided`` where one rater is to speak
+    for raters like these, as nothing tells how much others differ.
     """
+    if not rate.answers:
+        return Verdict("not run", rate, margin, math.nan, math.nan)
+    if rate.raters == 1 and population == "like these":
+        return Verdict("undecided", rate, margin, math.nan, math.nan)
     mean = rate.beyond_half
     reversals = false_discoveries_controlled([float(cell.beyond_half.p_below()) for cell in strata]) <= ALPHA
     evidence = Evidence(
@@ -106,18 +111,9 @@ class Results:
 
     @cached_property
     def verdict(self) -> Verdict:
-        """The verdict on the primary question.
-
-        The rules are those of ``word_of`` and ``verdict_of``; the average is over all prompts. ``not run`` where nobody
-        answered; ``undecided`` where the plan is about raters like these and a single one answered.
-        """
-        primary = self.plan.primary
-        rate = self.rate(primary.a, primary.b, primary.goal)
-        if not rate.answers:
-            return Verdict("not run", rate, primary.margin, math.nan, math.nan)
-        if rate.raters == 1 and self.plan.analysis.population == "like these":  # nothing tells how much others differ
-            return Verdict("undecided", rate, primary.margin, math.nan, math.nan)
-        return verdict_of(rate, [cell for _, cell in self._by_stratum()], primary.margin)
+        """The verdict on the primary question, by ``verdict_of``; the average is over all prompts."""
+        rate, strata = self.rate(*self._primary), [cell for _, cell in self._by_stratum()]
+        return verdict_of(rate, strata, self.plan.primary.margin, self.plan.analysis.population)
 
     @cached_property
     def rates(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,21 @@ def readable(name: str, value: Any, most: int = LONGEST, *, empty: bool = False)
 def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
     """Return records as the text of a file of JSON lines."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def json_page(value: Any) -> str:
+    """Return numbers and texts as JSON; NaN and infinities, which it lacks, are null."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_file_names(what: str, names: Sequence[str]) -> None:

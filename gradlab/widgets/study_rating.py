@@ -66,13 +66,13 @@ class StudyRating(anywidget.AnyWidget):
         return read_answers(self.study, [self.path] if self.path.exists() else [])
 
     def answer(self, choice: str, *, reason: str = "", seconds: float | None = None) -> None:
-        """Answer the question that is asked now: left, right, tie or skip. ValueError where there is none."""
+        """Answer the question that is asked now: left, right, tie or skip. ValueError when all are answered."""
         task, (goal, *_) = self._file.open_now(self._file.standing())
         line = answer_line(self.study, task, goal, choice, reason=reason, seconds=seconds, time=_now())
         self._take([line])
 
     def undo(self) -> None:
-        """Take back all answers to the task that was answered last. ValueError where there is none."""
+        """Take back all answers to the task that was answered last. ValueError before the first answer."""
         task, goals = self._file.last(self._file.standing())
         self._take([answer_line(self.study, task, goal, UNDO, time=_now()) for goal in goals])
 

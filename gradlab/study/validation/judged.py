@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from gradlab.stats.agreement import wilson_interval
 from gradlab.study.planned_power import PREFERRED
+from gradlab.study.rates import NORMAL
 from gradlab.study.validation import settings as fixed
 from gradlab.study.validation.runs import Found
 from gradlab.study.validation.settings import Case, Settings
 from gradlab.study.validation.turning import crossing
 
 MET, OPEN, MISSED, NOT_RUN, STATED = "met", "open", "missed", "not run", "stated"
-_Z = NormalDist().inv_cdf(0.975)
 _KINDS = {"win-rate": "the win-rate", "equal length": "the win-rate at equal length", "left": "how often left wins",
           "strength": "strengths of three systems"}  # fmt: skip
 
@@ -68,7 +67,7 @@ def at_most(hits: float, number: int, target: float) -> tuple[float, float, floa
 
 def within(value: float, error: float, bound: float) -> tuple[float, float, float, str]:
     """Return a difference with its normal interval, and whether it lies within ± a bound."""
-    low, high = value - _Z * error, value + _Z * error
+    low, high = value - NORMAL * error, value + NORMAL * error
     return value, low, high, MET if abs(value) <= bound else MISSED if low > bound or high < -bound else OPEN
 
 
@@ -199,7 +198,7 @@ def _turns(found: Found, settings: Settings) -> list[Promise]:
         root, error = crossing(rows["leaning"].to_numpy(float), rows["rate"].to_numpy(float))
         _, _, _, word = within(root - first["predicted"], error, fixed.TURN_WITHIN * abs(first["predicted"]))
         said.append(Promise(
-            "turn", what, target, root, root - _Z * error, root + _Z * error, word, share=False,
+            "turn", what, target, root, root - NORMAL * error, root + NORMAL * error, word, share=False,
             note=f"predicted {first['predicted']:.3g}; −(mean difference of rewards)/(of lengths) is "
             f"{first['formula']:.3g}; {int(first['items'])} prompts",
         ))  # fmt: skip

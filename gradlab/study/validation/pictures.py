@@ -9,6 +9,7 @@ from gradlab.plotting.charts import Axis, Curve, Curves, Dash, Label, Marker, Ru
 from gradlab.plotting.palette import FAINT, INK, SETTINGS
 from gradlab.stats.agreement import wilson_interval
 from gradlab.study.pictures import bars
+from gradlab.study.rates import NORMAL
 from gradlab.study.validation.judged import covering, powers
 from gradlab.study.validation.runs import Found
 from gradlab.study.validation.settings import COVERAGE, POWER_WITHIN, Settings
@@ -93,7 +94,7 @@ def turning_charts(found: Found, settings: Settings) -> list[Curves]:
 def _turning(rows: pd.DataFrame, task: str, color: str, dash: Dash) -> list[Curve]:
     by = rows.groupby("leaning")
     x = np.array(sorted(rows["leaning"].unique()), float)
-    error = 1.96 * (by["rate"].std() / np.sqrt(by["rate"].size())).to_numpy(float)
+    error = NORMAL * (by["rate"].std() / np.sqrt(by["rate"].size())).to_numpy(float)
     mean = by["rate"].mean().to_numpy(float)
     return [
         Curve(f"{task}, by formula", x, by["expected"].first().to_numpy(float), color, dash=dash),

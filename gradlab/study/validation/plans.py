@@ -27,7 +27,7 @@ def seed_of(*parts: Any) -> int:
     return int(fingerprint("study validation", *parts), 16)
 
 
-def plan_of(case: Case, seed: int = 0) -> Plan:
+def plan_of_case(case: Case, seed: int = 0) -> Plan:
     """Return the plan of a case."""
     systems = [A, B, *([] if case.third is None else [THIRD])]
     return Plan(
@@ -43,9 +43,9 @@ def raters_named(number: int) -> tuple[str, ...]:
     return tuple(f"r{place:02d}" for place in range(1, number + 1))
 
 
-def study_of(case: Case, seed: int) -> Study:
+def study_of_case(case: Case, seed: int) -> Study:
     """Return a study of a case; the seed draws the lengths of texts, items and sides."""
-    plan = plan_of(case, seed)
+    plan = plan_of_case(case, seed)
     draw = stream(seed, Purpose.SIMULATED, 0)
     number = -(-plan.items // len(plan.compared))
     mean = {A: 0.0, B: case.longer, THIRD: 0.0}

@@ -54,8 +54,8 @@ def validate(figures: Path, out: Path, settings: Settings, workers: int | None =
     asked = {case.name: _promise_of(case, out, settings) for case in settings.cases if case.promised}
     run_parts(promised, list(asked.values()), label="power", unit="promise", workers=workers)
     turned = {one.name: _turns_of(one, figures, out, settings) for one in settings.turnings}
-    run_parts(turnings.trials, [part for of in turned.values() for part in of], label="length bias", unit="study",
-              workers=workers)  # fmt: skip
+    of_turnings = [part for of in turned.values() for part in of]
+    run_parts(turnings.turning_trials, of_turnings, label="length bias", unit="study", workers=workers)
     frames = {name: pd.concat([load_frame(part.file)[0] for part in of]) for name, of in parts.items()}
     promises = {name: load_frame(part.file)[0].iloc[0] for name, part in asked.items()}
     return Found(

@@ -43,9 +43,9 @@ class Case:
     """Items per rater."""
     per_item: int = 2
     """Raters per item."""
-    attention: int = 4
+    attention: int = Design.attention
     """Attention checks per rater."""
-    must_pass: float = 0.75
+    must_pass: float = Exclusions.attention
     """Share of the checks that a rater must pass."""
     population: Population = "like these"
     ties: bool = True

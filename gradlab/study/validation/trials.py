@@ -19,7 +19,7 @@ from gradlab.study.raters import people, simulated
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
 from gradlab.study.texts import json_lines
-from gradlab.study.validation.plans import STRATA, plan_of, seed_of, study_of
+from gradlab.study.validation.plans import STRATA, plan_of_case, seed_of, study_of_case
 from gradlab.study.validation.settings import THIRD, A, B, Case
 from gradlab.study.validation.truths import truths, truths_of, worth_of
 
@@ -38,7 +38,7 @@ def trials(case: Case, first: int, number: int, per_study: int, seed: int) -> pd
     """
     rows = []
     for block in range(first, first + number, per_study):
-        study = study_of(case, seed_of(seed, case.name, "study", block))
+        study = study_of_case(case, seed_of(seed, case.name, "study", block))
         for place in range(block, min(block + per_study, first + number)):
             found = _trial(case, study, seed_of(seed, case.name, "answers", place))
             rows += [{"case": case.name, "number": place, **row} for row in found]
@@ -56,7 +56,7 @@ def answered(study: Study, answers: list[dict[str, Any]]) -> Answers:
 def promised(case: Case, simulations: int, seed: int) -> pd.DataFrame:
     """Return what ``power`` promises for a case, in one row."""
     table = power(
-        plan_of(case), effects=[case.effect], simulations=simulations, model=case.model,
+        plan_of_case(case), effects=[case.effect], simulations=simulations, model=case.model,
         seed=seed_of(seed, case.name, "power"),
     ).frame  # fmt: skip
     return table.assign(case=case.name)

@@ -79,7 +79,7 @@ def _of_system(turning: Turning, figures: Path, system: str) -> pd.DataFrame | N
     return pd.concat(parts, ignore_index=True) if parts and any(len(part) for part in parts) else None
 
 
-def study_of(turning: Turning, samples: Samples, seed: int) -> Study:
+def study_of_samples(turning: Turning, samples: Samples, seed: int) -> Study:
     """Return a study of as many of the samples as can be dealt evenly; the seed draws items, order and sides."""
     frame = samples.frame
     plan = plan_for(len(frame), turning.raters, turning.per_item, seed)
@@ -128,7 +128,9 @@ def leanings(turning: Turning, samples: Samples) -> np.ndarray:
     return middle + np.linspace(-1, 1, turning.steps) * turning.reach / abs(slope)
 
 
-def trials(turning: Turning, figures: Path, leaning: float, number: int, per_study: int, seed: int) -> pd.DataFrame:
+def turning_trials(
+    turning: Turning, figures: Path, leaning: float, number: int, per_study: int, seed: int
+) -> pd.DataFrame:
     """Return ``rate``, ``equal`` (at equal length) and ``slope`` of so many simulated studies at one leaning."""
     samples = samples_of(turning, figures)
     assert samples is not None
@@ -141,7 +143,7 @@ def trials(turning: Turning, figures: Path, leaning: float, number: int, per_stu
 
     judged: Callable[[StudyItem], float] = felt
     for block in range(0, number, per_study):
-        study = study_of(turning, samples, seed_of(seed, turning.name, "study", block))
+        study = study_of_samples(turning, samples, seed_of(seed, turning.name, "study", block))
         for place in range(block, min(block + per_study, number)):
             answers = simulated(study, judged, model, seed_of(seed, turning.name, "answers", round(leaning, 6), place))
             results = Results(answered(study, answers))
