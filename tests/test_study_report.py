@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import escape
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import small_study
 
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import freeze
-from gradlab.study.methods import cautions, methods, verdict_in_words
+from gradlab.study.methods import BEYOND, cautions, methods, verdict_in_words
 from gradlab.study.pictures import figure_of, power_charts
 from gradlab.study.plan import Design, Goal, Primary
 from gradlab.study.planned_power import power
@@ -111,7 +112,18 @@ def test_a_leaning_is_said_and_a_sign_that_length_turns_too(study, tmp_path):
     said = " ".join(cautions(turned.results))
     assert "lean to longer responses" in said
     assert "At equal length the preference points the other way" in said
+    assert BEYOND in said, "bdpo's response was longer everywhere"
+    assert escape(BEYOND) in turned.page()
     assert re.search(r"would be preferred in [\d.]+% \[[\d.]+%, [\d.]+%\] of the comparisons", turned.page())
+
+
+def test_a_rate_at_equal_length_within_the_lengths_that_were_rated_goes_not_beyond_them(tmp_path):
+    small_study.write_samples(
+        tmp_path, 60, text=lambda system, place: f"{system[0]} {place}" + " more" * ((place + (system == "bdpo")) % 2)
+    )
+    made = _report(freeze(small_study.plan(60), tmp_path), tmp_path)
+    assert not made.results.equal_length.beyond
+    assert escape(BEYOND) not in made.page()
 
 
 def test_without_answers_the_page_says_so(study, tmp_path):

@@ -21,6 +21,8 @@ WORDS = {
     "not run": "Nobody has answered the primary question yet",
 }
 
+BEYOND = "One system's response was the longer one in every answer: a rate at equal length goes beyond what was rated."
+
 
 def methods(results: Results) -> str:
     """Return the paragraph on methods."""
@@ -107,6 +109,8 @@ def _on_length(results: Results) -> list[str]:
         f"Raters lean to {longer} responses; if both were equally long, the win-rate would be "
         f"{rate_in_words(length.rate)}."
     ]
+    if length.beyond:
+        said.append(BEYOND)
     if (length.rate.rate - 0.5) * (results.verdict.rate.rate - 0.5) < 0:
         said.append("At equal length the preference points the other way: length decides here.")
     return said

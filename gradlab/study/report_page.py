@@ -21,7 +21,7 @@ from gradlab.store.files import write_folder
 from gradlab.store.page_policy import own_source
 from gradlab.study.answers import Answers, read_answers
 from gradlab.study.frozen import Study, read_study
-from gradlab.study.methods import cautions, methods, verdict_in_words
+from gradlab.study.methods import BEYOND, cautions, methods, verdict_in_words
 from gradlab.study.pictures import figure_of
 from gradlab.study.results import Results
 from gradlab.study.terms import EqualLength
@@ -149,12 +149,14 @@ class Report:
             f"A response twice as long as an equally good one would be preferred in {0.5 + length.doubling:.1%} "
             f"{_doubling_interval(length)} of the comparisons."
         )  # fmt: skip
+        beyond = BEYOND if length.beyond else ""
         unplanned = "" if planned.length and planned.position else f"{EXPLORATORY.capitalize()}."
+        about_terms = " ".join(filter(None, [_ABOUT_TERMS, beyond, doubling, unplanned]))
         sections = [
             _section("All questions", self.tables["rates"], _ABOUT_RATES),
             _section("By stratum", self.tables["strata"], "" if planned.strata else EXPLORATORY),
             _section("Under other choices", self.tables["sensitivity"], _ABOUT_CHOICES),
-            _section("Length and side", self.tables["terms"], f"{_ABOUT_TERMS} {doubling} {unplanned}".strip()),
+            _section("Length and side", self.tables["terms"], about_terms),
         ]  # fmt: skip
         for goal, (frame, share_of_ties) in results.strengths.items():
             note = f"Log odds; equally strong systems tie in {share_of_ties:.1%} of the comparisons; {EXPLORATORY}."

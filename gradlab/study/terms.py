@@ -23,12 +23,14 @@ class EqualLength:
     rate      at equal length and without a side; NaN where the answers do not tell it.
     slope     change of the log odds per unit of log(words of b/words of a): positive where raters prefer the longer.
     low, high its 95% interval.
+    beyond    whether one system was longer in every answer, so that equal length lies beyond what was rated.
     """
 
     rate: Rate
     slope: float
     low: float
     high: float
+    beyond: bool = False
 
     @property
     def doubling(self) -> float:
@@ -109,7 +111,8 @@ def equal_length(answers: pd.DataFrame, population: Population = "like these") -
     rate = estimated(middle, rest, weight * sums[:, 0] * middle * (1 - middle), rater, prompt, raters_vary=raters_vary)
     slope = estimated(0.5, rest, weight * sums[:, -1], rater, prompt, raters_vary=raters_vary)
     low, high = (float(end) for end in slope.beyond_half.interval())
-    return EqualLength(rate, float(coefficients[-1]), float(coefficients[-1]) + low, float(coefficients[-1]) + high)
+    steep, beyond = float(coefficients[-1]), bool(longer.min() > 0 or longer.max() < 0)
+    return EqualLength(rate, steep, steep + low, steep + high, beyond)
 
 
 def _logit(design: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
