@@ -25,7 +25,7 @@ from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Place, units_of
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, true_reward, utility
-from gradlab.store.artifacts import load_frame
+from gradlab.store.artifacts import load_frame, save_frame
 
 CHAT = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
@@ -153,6 +153,9 @@ def test_ppo_on_a_reward_model_of_the_pairs_is_judged_by_the_utility(place):
     assert (steps["judge"] != steps["reward"]).any()
     assert sorted(samples["step"].unique()) == [2, 4]
     assert samples["sentiment"].between(-1, 1).all()
+    assert samples["finished"].isin([0, 1]).all()
+    save_frame(frame, place.out / "frame.parquet", {})
+    assert len(load_frame(place.out / "frame.parquet")[0]) == len(frame), "looks and PPO's log go into one file"
     assert set(Runs({"known-ppo-fitted-1": frame}).looks["step"]) == {2, 4}, "the report reads the frame"
     assert not (place.out / "known" / "1" / "ppo-fitted").exists(), "the reward model is removed with the run"
 

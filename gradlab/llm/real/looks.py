@@ -33,11 +33,12 @@ def held_out_rows(model: Looked, pairs: Sequence[Encoded]) -> pd.DataFrame:
 def sample_rows(model: Looked, prompts: Sequence[list[int]], drawn: Samples) -> pd.DataFrame:
     """Return a row per sampled response, of ``kind`` "sample".
 
-    Columns: ``index`` of the prompt, ``logp``, ``ref_logp`` (nats), ``tokens``, ``finished``.
+    Columns: ``index`` of the prompt, ``logp``, ``ref_logp`` (nats), ``tokens``, ``finished``
+    (1 where the model ended it, else 0; a number, as PPO's log has the share under this name).
     """
     rows: list[Row] = [(prompts[place], tokens) for place, tokens in zip(drawn.prompts, drawn.tokens, strict=True)]
     logp, ref_logp = model.both(rows)
     return pd.DataFrame({
         "kind": "sample", "index": drawn.prompts, "logp": logp, "ref_logp": ref_logp,
-        "tokens": [len(tokens) for tokens in drawn.tokens], "finished": drawn.finished,
+        "tokens": [len(tokens) for tokens in drawn.tokens], "finished": np.array(drawn.finished, float),
     })  # fmt: skip
