@@ -185,6 +185,15 @@ def test_balanced_dpo_trains_another_policy_in_every_coordinate():
     assert float((apart + torch.eye(len(apart))).min()) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["bdpo", "relative-bdpo", "dpo"])
+def test_near_its_pole_balanced_dpo_turns_the_last_bit_into_another_policy(name):
+    rates = (0.05, 0.05 * (1 + 2e-15))
+    how = {"coordinates": scaled(0.1), "seed": 5, "anyway": True, "steps": 100, "pairs": 120}
+    one, two = (fit_line(bump_world(5), pair_loss(name, beta=1.0), learning_rate=rate, **how).logp for rate in rates)
+    apart = float((one.exp() - two.exp()).abs().max())
+    assert apart > 1e-8 if name == "bdpo" else apart < 1e-12
+
+
 def test_balanced_dpo_on_ever_finer_cells_tends_to_dpo_at_half_beta_as_one_over_log_n():
     drawn = np.random.default_rng(0).normal(size=(4, 30)) - 1
     win, lose, ref_win, ref_lose = torch.as_tensor(drawn)

@@ -19,6 +19,9 @@ CLOSED = re.compile(
     r"^<details>\n<summary><b>Takeaway</b>: open it when you have made your prediction.</summary>(.*?)</details>$",
     re.DOTALL | re.MULTILINE,
 )
+# The trainings of notebook 14 whose weights leave [0, 1] make rounding errors larger at every step
+# (``test_line.test_near_its_pole_...``), so that some of its curves and dots lie elsewhere on another processor.
+ELSEWHERE = {"14-continuous": 0.03}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -83,7 +86,7 @@ def test_running_it_again_changes_nothing(path, again, notebooks):
         assert old.shape == fresh.shape
         # Another processor may round a number otherwise, and so move an edge by a shade.
         differs = np.abs(old.astype(int) - fresh.astype(int)).max(-1) > 24
-        assert differs.mean() < 0.002
+        assert differs.mean() < ELSEWHERE.get(path.stem, 0.002)
     for notebook in (committed, new):
         for cell in code_cells(notebook):
             for output in cell.outputs:
