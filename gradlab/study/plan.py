@@ -126,8 +126,10 @@ class Plan:
     title: str
     """A title, which raters read too; it should not say what is hoped for."""
     systems: dict[str, str]
-    """Two systems or more, and for each a file of samples (JSON lines with ``prompt`` and ``samples``, as ``gradlab
-    evaluate`` writes them, or with ``prompt`` and ``response``) or a model folder of ``gradlab train``."""
+    """Two systems or more, and for each a file of samples or a model folder of ``gradlab train``.
+
+    Samples are JSON lines with ``prompt`` and ``samples``, as ``gradlab evaluate`` writes them, or with ``prompt`` and
+    ``response``."""
     goals: tuple[Goal, ...]
     """Goals, one or more."""
     primary: Primary

@@ -179,8 +179,9 @@ def _heeds(
 ) -> bool:  # fmt: skip
     """Say whether a model heeds mask and positions of a row of two responses, by bits of the second one's state.
 
-    With the mask the first response moves no bit, since it has a weight of exactly 0, and without it some bit; positions
-    along the row move some bit. Kernels whose rounding depends on other tokens, as of a mixture of experts, fail here.
+    With the mask the first response moves no bit, since it has a weight of exactly 0, and without it some bit; and
+    positions along the row move some bit. Kernels that round by what other tokens are, as of a mixture of experts, fail
+    here.
     """
     ids, segments = inputs["input_ids"], inputs["segments"]
     other = {"input_ids": ids.masked_scatter(segments == 1, ids[segments == 0])}  # the prompt again, of equal length

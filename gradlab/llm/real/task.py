@@ -49,8 +49,8 @@ class RealTask(ABC):
     version   part of each frame's key; raised by hand when a change of any source changes the numbers.
     settings  JSON-able: every number that the frames depend on. ``methods`` has the core (name → loss, as
               ``gradlab train --loss`` takes it; None for ``REFERENCE``), ``beyond`` what is run when all seeds have the
-              core, and ``seeds`` the seeds; these three name runs and change none of them. ``per_method`` has, by method, the
-              numbers on which its frames alone depend.
+              core, and ``seeds`` the seeds; these three name runs and change none of them. ``per_method`` has, by
+              method, the numbers on which its frames alone depend.
     smoke     the settings that a test replaces.
     """
 

@@ -29,8 +29,9 @@ class Found:
     intervals  a row per case and kind of interval: ``case``, ``kind``, ``simulations``, ``covered`` (how many hold the
                truth), the means of ``estimate``, ``truth`` and ``half_width``, and ``spread`` of the estimate.
     verdicts   a row per case: ``simulations``; in how many of them the interval lay ``beyond`` the margin; numbers of
-               ``careless`` raters, ``caught`` ones and ``careful`` ones who were left out; ``word NAME`` and ``warned
-               NAME``, how many studies had them; ``promised`` power (NaN: not asked) by ``promises`` simulations.
+               ``careless`` raters, ``caught`` ones and ``careful`` ones who were left out; ``word NAME`` and
+               ``warned NAME``, how many studies had them; ``promised`` power (NaN: not asked) by ``promises``
+               simulations.
     turnings   a row per simulated study: ``turning``, ``leaning``, ``number``, ``rate``, ``equal``, ``slope``; and the
                ``formula``'s and the ``predicted`` leaning, the number of ``items``, and the ``expected`` rate.
     """
