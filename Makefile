@@ -28,7 +28,8 @@ test: .venv/.ready  ## tests and the notebooks' cells, in three minutes: no brow
 	$(PYTEST) -m "not (slow or browser or long)"
 
 test-all: .venv/.ready  ## every test but those that run weekly, in a quarter of an hour
-	$(PYTEST) -m "not long" --nbmake --nbmake-kernel=python3 tests notebooks
+	$(PYTEST) -m "not long" --nbmake --nbmake-kernel=python3 tests notebooks \
+	  --deselect tests/test_notebooks.py::test_its_cells_run_one_after_the_other  # by nbmake, in kernels of their own
 
 test-long: .venv/.ready  ## what runs weekly: kills, whole scans, and every comparison of numbers as on other processors
 	$(PYTEST) -m "long or faults" --faults figures/benchmarks/faults.md

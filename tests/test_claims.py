@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import complaint
 from scipy import stats
 
 from gradlab import cli
@@ -752,11 +753,7 @@ def test_an_unknown_claim_and_a_folder_without_results_are_one_line(tmp_path, ca
 def one_line(command, capsys):
     """The one line that a command says, which ends with status 2 and prints nothing else."""
     assert cli.main(command) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("gradlab: ")
-    assert err.count("\n") == 1
-    return err.rstrip()
+    return complaint(capsys).rstrip()
 
 
 @pytest.mark.parametrize("name", FRAMES)

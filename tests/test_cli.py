@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import complaint
 from own_losses import dear_every_name
 
 from gradlab import cli
@@ -21,15 +22,6 @@ from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, family_of, named_loss, pai
 from gradlab.store.artifacts import load_frame
 
 SMALL = ("--prompts", "2", "--responses", "4", "--steps", "3")
-
-
-def complaint(capsys) -> str:
-    """The one line on stderr, after checking that it is one and ours."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("gradlab: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def test_fit_prints_a_table_that_agrees_with_fit(capsys):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import small_study
+from command_line import complaint
 
 from gradlab import cli
 from gradlab.cli import study_questions
@@ -12,15 +13,6 @@ from gradlab.study.assignment import assign
 from gradlab.study.frozen import read_study
 from gradlab.study.plan import Plan, Stop
 from gradlab.study.raters import RaterModel, simulated
-
-
-def complaint(capsys) -> str:
-    """The one line on stderr, after checking that it is one and ours."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("gradlab: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def write_lines(file, lines):

@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from command_line import complaint
 from rounding import rounding
 
 from gradlab import cli
@@ -72,15 +73,6 @@ def frame_of(win, lose, win_len=None, lose_len=None, **more):
 
 def run(inputs, *more):
     return cli.main(["inspect", str(inputs / "model"), str(inputs / "train.jsonl"), *map(str, more)])
-
-
-def complaint(capsys):
-    """The one line on stderr, after checking that it is one and ours."""
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("gradlab: ")
-    assert err.count("\n") == 1
-    return err
 
 
 # The model's own numbers

@@ -62,7 +62,7 @@ def test_there_is_one_from_the_start_to_the_end():
 
 @every_notebook
 def test_its_cells_run_one_after_the_other(path, monkeypatch, registered):
-    """In this process, where PyTorch is loaded; ``make test-all`` gives each a kernel of its own, see ``again``."""
+    """In this process, where PyTorch is loaded; ``make test-all`` gives each notebook a kernel of its own instead."""
     monkeypatch.chdir(path.parent)
     names = {"__name__": "__main__"}
     for number, cell in enumerate(code_cells(read(path)), 1):
