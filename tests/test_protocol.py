@@ -143,7 +143,19 @@ def test_until_somebody_runs_it_every_statement_is_listed_as_not_run(tmp_path):
     ("change", "words"),
     [
         (lambda text: text.replace("gpus = 8", ""), "must have gpus, which it lacks"),
-        (lambda text: text.replace("gpus = 8", 'gpus = "8"'), "gpus in .* must be 'int', got '8'"),
+        (lambda text: text.replace("gpus = 8", 'gpus = "8"'), "gpus in .* must be a whole number, got '8'"),
+        (lambda text: text.replace("prompts = 500", "prompts = 1.5"), "prompts in .* must be a whole number, got 1.5"),
+        (lambda text: text.replace("mfu = 0.188", "mfu = true"), "mfu in .* must be a number, got True"),
+        (lambda text: re.sub("seeds = .*", "seeds = 3", text), "seeds in .* must be a list of whole numbers, got 3"),
+        (lambda text: re.sub("seeds = .*", "seeds = [1, true]", text), r"must be a list of whole numbers, got \[1, Tr"),
+        (
+            lambda text: re.sub("between_seeds = .*", "between_seeds = ['a']", text),
+            "between_seeds in .* must be a list "
+            r"of numbers, got \['a'\]",
+        ),
+        (lambda text: text.replace("core = false", "core = 0"), "core in groups in .* must be true or false, got 0"),
+        (lambda text: text.replace('choice = "safety"', "choice = 1"), "choice in arms in .* must be a text, got 1"),
+        (lambda text: 'folder = "x"\n' + text, "option of .* must be one of"),
         (lambda text: text.replace("gpus = 8", "gpu = 8"), "option of .* must be one of"),
         (lambda text: text.replace('endpoint = "safe"', 'endpoint = "nice"'), "endpoint of hh must be one of"),
         (lambda text: text.replace('"dpo", "bdpo",', '"dpo",'), "the first group must train dpo and bdpo"),

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from gradlab.checks import between, count, one_of, positive, toml_file
 from gradlab.llm.model.shapes import LLAMAS
+from gradlab.llm.train.toml_values import toml_value
 from gradlab.losses import from_text
 
 SHAPES = {
@@ -151,7 +152,7 @@ def read_plan(path: Path | str) -> Plan:
         name: tuple(_made(kind, table, f"{name} in {path}") for table in _tables(page.pop(name, []), name, path))
         for name, kind in parts.items()
     }
-    return _made(Plan, {**page, **inside, "folder": Path(path).parent}, str(path))
+    return _made(Plan, page, str(path), **inside, folder=Path(path).parent)
 
 
 def _tables(value: Any, name: str, path: Path | str) -> list[dict[str, Any]]:
@@ -160,29 +161,13 @@ def _tables(value: Any, name: str, path: Path | str) -> list[dict[str, Any]]:
     return value
 
 
-def _made(kind: Any, given: dict[str, Any], where: str) -> Any:
-    """Return a record from a table of TOML."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+def _made(kind: Any, given: dict[str, Any], where: str, **made: Any) -> Any:
+    """Return a record from a table of TOML, and from fields that were made of other tables."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in made}
     hints = get_type_hints(kind)
     for name in given:
         one_of(f"option of {where}", name, fields)
     for name, field in fields.items():
         if name not in given and field.default is dataclasses.MISSING:
             raise ValueError(f"{where} must have {name}, which it lacks")
-    return kind(**{name: _fitting(f"{name} in {where}", value, hints[name]) for name, value in given.items()})
-
-
-def _fitting(name: str, value: Any, hint: Any) -> Any:
-    """Return a value of TOML in its field's type; ValueError where it does not fit."""
-    if isinstance(value, list):
-        value = tuple(value)
-    text, items = str(hint), value  # a name of its own, whose type the checks below do not narrow
-    wanted: tuple[type, ...] = (
-        (tuple,) if text.startswith("tuple") else (bool,) if hint is bool else (int,) if hint is int
-        else (int, float) if hint is float else (str, Path)
-    )  # fmt: skip
-    kinds = (int, float) if "float" in text else (int,) if "int" in text else (str, Arm, Group)
-    fits = type(value) in wanted or (isinstance(value, wanted) and not isinstance(value, bool))
-    if not fits or (wanted == (tuple,) and not all(type(item) in kinds for item in items)):
-        raise ValueError(f"{name} must be {text.removeprefix('<class ').removesuffix('>')}, got {value!r}")
-    return value
+    return kind(**{name: toml_value(f"{name} in {where}", value, hints[name]) for name, value in given.items()}, **made)

@@ -6,15 +6,15 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import tyro
 
 from gradlab.checks import one_of, toml_file
 from gradlab.console import printable_errors
-from gradlab.llm.train.run_settings import Settings, kind_of, nested
+from gradlab.llm.train.run_settings import Settings, nested
 from gradlab.llm.train.section_settings import FLAT, SECTIONS
+from gradlab.llm.train.toml_values import toml_value
 
 
 class _Draft(Settings):
@@ -78,36 +78,12 @@ def _read_config(path: Path) -> dict[str, Any]:
             raise ValueError(f"{name} in {path} is now {field} in the table [{section}]")
         hint = hints[one_of(f"option in {path}", name, hints)]
         if name not in SECTIONS:
-            options[name] = _fitting(name, value, hint, path)
+            options[name] = toml_value(f"{name} in {path}", value, hint)
             continue
         if not isinstance(value, dict):
             raise ValueError(f"{name} in {path} must be a table, got {value!r}")
         inside = get_type_hints(SECTIONS[name])
         for field, part in value.items():
             one_of(f"option of [{name}] in {path}", field, inside)
-            options[f"{name}.{field}"] = _fitting(f"{name}.{field}", part, inside[field], path)
+            options[f"{name}.{field}"] = toml_value(f"{name}.{field} in {path}", part, inside[field])
     return options
-
-
-_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {  # an option's type: its types in TOML, and their name in messages
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    bool | float: ((bool, int, float), "true, false or a number"),
-    str: ((str,), "a text"),
-    Path: ((str,), "a text"),
-    tuple: ((str, list), "a text or a list of texts"),
-}
-
-
-def _fitting(name: str, value: Any, hint: Any, path: Path) -> Any:
-    """Return a value of a TOML file in its option's type; ValueError where the option does not accept it."""
-    kind = kind_of(hint)
-    if get_origin(kind) is Literal:
-        return one_of(f"{name} in {path}", value, get_args(kind))
-    wanted = kind if kind in _KINDS else get_origin(kind)
-    types, words = _KINDS[wanted]
-    items = [value] if wanted is tuple and isinstance(value, str) else value
-    if type(value) not in types or (wanted is tuple and not all(isinstance(item, str) for item in items)):
-        raise ValueError(f"{name} in {path} must be {words}, got {value!r}")
-    return items if isinstance(wanted, UnionType) else wanted(items)

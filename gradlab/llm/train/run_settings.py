@@ -6,7 +6,6 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -30,6 +29,7 @@ from gradlab.llm.train.section_settings import (
     from_recipe,
     optional,
 )
+from gradlab.llm.train.toml_values import kind_of
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, PairLoss, from_text, hyper_parameters, is_own
 
 PPO = "ppo"
@@ -349,8 +349,3 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             fields[name] = value
     return fields | {name: SECTIONS[name](**values) for name, values in sections.items()}
-
-
-def kind_of(hint: Any) -> Any:
-    """Return an option's type hint, without the None of an option that may be left out."""
-    return get_args(hint)[0] if NoneType in get_args(hint) else hint
