@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pandas as pd
+import torch
 
+from gradlab.llm.model.group import precision_on
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import shape_of
 from gradlab.llm.protocol.plan import Plan
@@ -15,7 +17,6 @@ from gradlab.stats.power import power, seeds_for_power, spread_of_difference
 
 _WEIGHT = 4  # bytes of a saved weight
 _CHECKPOINT = 12  # bytes per weight of a checkpoint: weight and two moments
-_AT_ONCE = 3  # checkpoints that are there for a moment
 _FORWARD = 1 / 3  # of a step's operations: the reference is scored by a forward pass
 ALPHA = 0.05
 
@@ -52,19 +53,21 @@ def cost(plan: Plan, *, core: bool, mfu: float | None = None) -> Cost:
 
     mfu  another share of the GPU's peak than that of the plan's rate.
 
-    Tokens of training: batch × steps × tokens per pair. Before each group the reference scores every pair by a forward
-    pass, a third of a step's operations. Each evaluation samples from its models and from the reference.
+    Tokens of training: batch × steps × tokens per pair. Before each group the reference scores every pair that is
+    trained on by a forward pass, a third of a step's operations. Each evaluation samples from its models and from the
+    reference.
     """
-    settings, parameters = training_of(plan), shape_of(plan.config()).parameters
+    settings = training_of(plan)
     rate = plan.trained_per_second * (1 if mfu is None else mfu / plan.mfu)
     groups = [group for group in plan.groups if group.core == core]
     tokens = models = answers = 0.0
     for group in groups:
         first = group == plan.groups[0]
         for arm in plan.arms:
-            epochs = arm.pairs * settings.of("epochs") * len(group.loss)
+            alone = settings.of("epochs") * arm.pairs if settings.steps is None else settings.steps * settings.batch
             reference = settings.of("reference.steps") * settings.batch if first else 0
-            tokens += (epochs + reference + _FORWARD * arm.pairs) * plan.tokens_per_pair
+            scored = _FORWARD * min(alone, arm.pairs)
+            tokens += (len(group.loss) * alone + reference + scored) * plan.tokens_per_pair
         models += len(plan.arms) * (len(group.loss) + first)
         answers += len(plan.arms) * (len(group.loss) + 1)
     seeds = len(plan.seeds)
@@ -72,22 +75,40 @@ def cost(plan: Plan, *, core: bool, mfu: float | None = None) -> Cost:
     return Cost(
         runs=seeds * len(plan.arms) * sum(len(group.loss) for group in groups),
         trained=seeds * tokens / rate / 3600, sampled=seeds * sampled / 3600,
-        disk=seeds * models * _WEIGHT * parameters,
+        disk=seeds * models * _WEIGHT * _trained(plan),
     )  # fmt: skip
 
 
 def checkpoint_bytes(plan: Plan) -> float:
     """Return the bytes that the checkpoints of one training take for a moment, beside the finished models."""
-    return _AT_ONCE * _CHECKPOINT * shape_of(plan.config()).parameters
+    log = training_of(plan).log
+    return (log.keep + 1) * _CHECKPOINT * _trained(plan) if log.save_every else 0.0
 
 
 def gpu_memory(plan: Plan) -> int:
-    """Return the bytes on each GPU at the peak of a step, as ``memory`` computes them."""
+    """Return the bytes on each GPU at the peak of a step, as ``memory`` computes them from the settings.
+
+    Without GPUs, those of one process on the device of the settings. It is too much for trainings that ``memory`` does
+    not know: of the upper layers alone, and on a base in 4 bits.
+    """
     settings = training_of(plan)
+    on_gpu = plan.gpus or settings.device == "cuda"
+    micro = settings.micro
+    if settings.tokens_per_micro is not None:
+        micro = -(-settings.tokens_per_micro // (2 * settings.max_length))
     return memory(
-        plan.config(), gpus=max(plan.gpus, 1), lora_rank=settings.lora.rank, micro_pairs=settings.micro,
-        length=settings.max_length, checkpointing=bool(settings.gradient_checkpointing),
+        plan.config(), gpus=max(plan.gpus, 1), sharded=settings.distribution == "fsdp", lora_rank=settings.lora.rank,
+        lora_targets=settings.lora.targets, micro_pairs=micro, length=settings.max_length,
+        checkpointing=settings.gradient_checkpointing,
+        precision=precision_on(torch.device("cuda" if on_gpu else "cpu"), settings.precision),
+        sides=bool(settings.log.sides_every), chunk=settings.chunk,
     ).total  # fmt: skip
+
+
+def _trained(plan: Plan) -> int:
+    """Return how many weights a training trains, and its model holds when it is finished."""
+    lora = training_of(plan).lora
+    return shape_of(plan.config()).trained(lora.rank, lora.targets)
 
 
 def power_table(plan: Plan, *, bound: float) -> pd.DataFrame:

@@ -26,12 +26,14 @@ def _plan(plan: Plan) -> list[str]:
         for group in plan.groups
     )
     reference = settings.of("reference.steps")
+    losses = [vars(settings.loss_of(text)) for group in plan.groups for text in group.loss]
+    clips = "".join(f"clip {clip:g}, " for clip in sorted({loss["clip"] for loss in losses if "clip" in loss}))
     return markdown_table(["", "frozen"], [
         ["model", plan.model], ["data, primary endpoint", arms], ["losses, by group", groups],
         ["seeds", seeds],
         ["training", f"β = {settings.of('beta'):g}, {settings.of('epochs'):g} epochs, reference by {reference} steps "
-         f"of DPO, clip 0.3, rate {settings.of('learning_rate'):g}, batch {settings.batch}, length "
-         f"{settings.max_length}, {settings.precision}"],
+         f"of DPO, {clips}rate {settings.of('learning_rate'):g}, batch {settings.batch}, "
+         f"length {settings.max_length}, {settings.precision}"],
         ["judges", f"reward {plan.reward}, cost {plan.cost}"],
         ["evaluation", f"{plan.prompts} held-out prompts, {plan.samples} answers per prompt and model of at most "
          f"{plan.length} tokens, temperature 1"],
