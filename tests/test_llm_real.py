@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("vaderSentiment")
 
 from pretrained import smollm2, smollm2_gguf  # noqa: F401
+from safetensors.torch import load_file, save_file
 
 from gradlab.cli import main
 from gradlab.experiments.questions.pretrained_runs import Runs
@@ -21,6 +22,7 @@ from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
 from gradlab.llm.model.sampling import Samples
 from gradlab.llm.real import known_task, runs
 from gradlab.llm.real.budget import Kind, hours_of_core, page, table
+from gradlab.llm.real.declared_models import refuse_other_models, weights_sha256
 from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Place, units_of
@@ -201,6 +203,47 @@ def test_what_is_open_is_listed_without_sampling_pairs(place, capsys):
     assert capsys.readouterr().out.splitlines() == [
         *(f"open  known-{method}-1" for method in ("reference", "dpo", "bdpo", "ppo-fitted")), "0 of 4 runs are done"
     ]  # fmt: skip
+
+
+def test_another_model_is_refused_before_anything_is_sampled(place, capsys):
+    options = ["--model", place.model, "--out", str(place.out), "--folder", str(place.figures), "--tasks", "known"]
+    for last in (["--open"], []):
+        assert main(["real", *options, *last]) == 2
+        said = capsys.readouterr().err
+        assert "model must be SmolLM2-135M-Instruct, Q4_1 made whole, got" in said
+        assert said.count("\n") == 1
+    assert not place.figures.exists()
+    with pytest.raises(ValueError, match=r"^model must be SmolLM2.* got 'hub/name' without weights$"):
+        refuse_other_models([KnownTask()], Place("hub/name", place.out, place.figures))
+
+
+def test_equal_weights_have_one_hash_however_they_are_spread_over_files(place, tmp_path):
+    whole = weights_sha256(place.model)
+    (file,) = Path(place.model).glob("*.safetensors")
+    tensors = load_file(file)
+    names = sorted(tensors)
+    spread = tmp_path / "spread"
+    spread.mkdir()
+    save_file({name: tensors[name] for name in names[2:]}, spread / "a.safetensors", {"format": "another"})
+    save_file({name: tensors[name] for name in names[:2]}, spread / "b.safetensors")
+    assert weights_sha256(spread) == whole
+    tensors[names[0]].view(-1)[0] += 1
+    save_file(tensors, spread / "a.safetensors")
+    (spread / "b.safetensors").unlink()
+    assert weights_sha256(spread) != whole
+
+
+def test_the_committed_frames_are_still_those_of_their_pairs_and_settings(tmp_path):
+    figures = Path(__file__).parents[1] / "figures"
+    there = {file.stem for file in (figures / "llm" / "real").glob("known-*.parquet")}
+    place = Place("any", tmp_path, figures)
+    assert {unit.name for unit in units_of(KnownTask(), place) if runs.is_done(unit, place)} == there
+    assert "known-dpo-1000" in there
+
+
+@pytest.mark.slow
+def test_the_declared_model_is_that_of_the_gguf_file(smollm2, tmp_path):  # noqa: F811
+    refuse_other_models(runs.TASKS.values(), Place(str(smollm2), tmp_path, tmp_path))
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def test_pairs_that_the_run_took_are_kept_and_taken_again(place):
 def test_without_pairs_the_task_is_refused_in_one_line(place, capsys):
     with pytest.raises(ValueError, match="data must name HH-RLHF's pairs for the task hh"):
         PairsTask().inputs(Place(place.model, place.out, place.figures), 1)
-    assert main(["real", "--model", place.model, "--tasks", "hh", "--open", "--out", str(place.out)]) == 2
+    assert main(["real", "--model", place.model, "--tasks", "hh", "--open", "--smoke", "--out", str(place.out)]) == 2
     assert "data must name HH-RLHF's pairs" in capsys.readouterr().err
     assert main(["real", "--model", place.model, "--tasks", "hhh", "--open"]) == 2
     assert "tasks must be one of" in capsys.readouterr().err

@@ -28,7 +28,7 @@ class RealCommand:
     """The options of ``gradlab real``."""
 
     model: str
-    """The pretrained model: a folder with a transformers model in safetensors, or a GGUF file."""
+    """The pretrained model that the tasks declare: a folder with its weights in safetensors, or a GGUF file."""
     data: Annotated[str | None, tyro.conf.arg(metavar="PAIRS", help_behavior_hint="(left out: none)")] = None
     """HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf where there is a network."""
     out: Path = Path("runs/llm-real")
@@ -54,6 +54,7 @@ class RealCommand:
         """Run what is open, and print how many runs are done."""
         need("llm", "transformers")
         from gradlab.llm.model.gguf_file import whole_model
+        from gradlab.llm.real.declared_models import refuse_other_models
         from gradlab.llm.real.runs import TASKS, is_done, run_units
         from gradlab.llm.real.task import Place, units_of
 
@@ -62,7 +63,9 @@ class RealCommand:
         tasks = [TASKS[one_of("tasks", name, TASKS)] for name in self.tasks or given]
         with quiet_transformers():
             units = [unit for task in tasks for unit in units_of(task, place, self.methods, self.seeds)]
-            if not self.open:
+            if self.open:
+                refuse_other_models(tasks, place)
+            else:
                 run_units(units, place, workers=self.workers, minutes=self.minutes)
             done = [is_done(unit, place) for unit in units]
         for unit, there in zip(units, done, strict=True):

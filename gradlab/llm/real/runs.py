@@ -21,6 +21,7 @@ from gradlab.llm.data.batches import Row, dealt
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.unit_process import in_single, one_thread, quietly
+from gradlab.llm.real.declared_models import refuse_other_models
 from gradlab.llm.real.known_task import KnownTask
 from gradlab.llm.real.pairs_task import PairsTask
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask, Unit
@@ -41,7 +42,10 @@ _NAMING = ("methods", "beyond", "seeds", "per_method")  # settings that name uni
 
 
 def key_of(unit: Unit, place: Place) -> str:
-    """Return a hash of all that a unit's frame depends on; its pairs count by their content, the model by its name."""
+    """Return a hash of all that a unit's frame depends on; its pairs count by their content, the model by its name.
+
+    A name stands for one model: ``run_units`` refuses any other.
+    """
     settings = unit.task.of(place)
     method = unit.task.methods(place)[unit.method]
     rest = {name: value for name, value in settings.items() if name not in _NAMING}
@@ -69,7 +73,10 @@ def run_units(
 
     workers  processes, of one thread each; the number changes no bit.
     minutes  no unit is begun after so many; left out: all are run.
+
+    ValueError where the place has another model than the tasks declare.
     """
+    refuse_other_models([unit.task for unit in units], place)
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     for _, block in itertools.groupby(units, lambda unit: (unit.task.name, unit.seed)):
         if time.monotonic() >= end:
