@@ -3,7 +3,9 @@
 import gzip
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -119,7 +121,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_a_run_is_looked_at_on_the_way_and_kept_as_one_frame(place):
-    units = units_of(KnownTask(), place)
+    units = units_of([KnownTask()], place)
     names = ["known-reference-1", "known-dpo-1", "known-bdpo-1", "known-ppo-fitted-1"]
     assert [unit.name for unit in units] == names
     frames = {unit.method: runs.run_unit("known", unit.method, 1, place) for unit in units[:2]}
@@ -163,7 +165,7 @@ def test_ppo_on_a_reward_model_of_the_pairs_is_judged_by_the_utility(place):
 
 
 def test_numbers_of_one_method_count_for_its_frames_alone(place, monkeypatch):
-    dpo, fitted = units_of(KnownTask(), place, ("dpo", "ppo-fitted"))
+    dpo, fitted = units_of([KnownTask()], place, ("dpo", "ppo-fitted"))
     before = [runs.key_of(unit, place) for unit in (dpo, fitted)]
     monkeypatch.setattr(KnownTask, "smoke", {**KnownTask.smoke, "per_method": {"ppo-fitted": {"folds": 2}}})
     after = [runs.key_of(unit, place) for unit in (dpo, fitted)]
@@ -172,7 +174,7 @@ def test_numbers_of_one_method_count_for_its_frames_alone(place, monkeypatch):
 
 
 def test_a_frame_depends_on_its_pairs_and_its_method_and_on_no_other(place, monkeypatch):
-    dpo, bdpo = units_of(KnownTask(), place, ("dpo", "bdpo"))
+    dpo, bdpo = units_of([KnownTask()], place, ("dpo", "bdpo"))
     key = runs.key_of(dpo, place)
     assert key != runs.key_of(bdpo, place)
     more = {**KnownTask.smoke, "methods": {**KnownTask.smoke["methods"], "ipo": "ipo"}, "seeds": [1, 2]}
@@ -183,15 +185,55 @@ def test_a_frame_depends_on_its_pairs_and_its_method_and_on_no_other(place, monk
     assert runs.key_of(dpo, place) != key
 
 
-def test_methods_that_a_task_does_not_declare_are_refused(place):
-    with pytest.raises(
-        ValueError, match=r"^methods must be one of reference, dpo, bdpo, ppo-fitted; got 'pdo'; did you mean 'dpo'\?$"
-    ):
-        units_of(KnownTask(), place, ("pdo",))
+def test_methods_that_no_task_declares_are_refused(place):
+    said = r"^methods of known must be one of reference, dpo, bdpo, ppo-fitted; got 'pdo'; did you mean 'dpo'\?$"
+    with pytest.raises(ValueError, match=said):
+        units_of([KnownTask()], place, ("pdo",))
+    every = "reference, dpo, bdpo, ppo-fitted, ipo"
+    with pytest.raises(ValueError, match=rf"^methods of known and other must be one of {every}; got 'pdo'; did you"):
+        units_of([KnownTask(), Other()], place, ("dpo", "pdo"))
+
+
+class Other(KnownTask):
+    """Another task, whose methods are not all those of the first."""
+
+    name = "other"
+    smoke: ClassVar[Mapping[str, Any]] = {**KnownTask.smoke, "methods": {REFERENCE: None, "ipo": "ipo"}, "beyond": {}}
+
+
+def test_a_method_is_run_on_the_tasks_that_have_it(place):
+    tasks = [KnownTask(), Other()]
+    named = {
+        methods: [unit.name for unit in units_of(tasks, place, methods)]
+        for methods in (("ppo-fitted",), ("ipo", "bdpo"), (REFERENCE,), ())
+    }
+    assert named["ppo-fitted",] == ["known-ppo-fitted-1"]
+    assert named["ipo", "bdpo"] == ["known-bdpo-1", "other-ipo-1"]
+    assert named[REFERENCE,] == ["known-reference-1", "other-reference-1"]
+    assert named[()] == [*(f"known-{name}-1" for name in (REFERENCE, "dpo", "bdpo", "ppo-fitted")),
+                         "other-reference-1", "other-ipo-1"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--seeds 1000 1001 1000", "seeds must be named once each, got 1000 1001 1000"),
+        ("--methods dpo dpo", "methods must be named once each, got dpo dpo"),
+        ("--tasks known known", "tasks must be named once each, got known known"),
+        ("--seeds -3", "seeds must be a whole number ≥ 0, got -3"),
+        ("--workers 0", "workers must be a whole number ≥ 1, got 0"),
+        ("--minutes nan", "minutes must be finite and > 0, got nan"),
+        ("--tasks hh --data PAIRS --methods ppo-fitted", "methods of hh must be one of reference, dpo, bdpo; got"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(place, capsys, options, said):
+    assert main(["real", "--model", place.model, "--out", str(place.out), "--smoke", "--open", *options.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
 
 
 def test_a_slice_begins_no_run_after_its_end(place):
-    units = units_of(KnownTask(), place)
+    units = units_of([KnownTask()], place)
     runs.run_units(units, place, workers=1, minutes=0.0)
     assert not any(runs.is_done(unit, place) for unit in units)
 
@@ -237,7 +279,7 @@ def test_the_committed_frames_are_still_those_of_their_pairs_and_settings(tmp_pa
     figures = Path(__file__).parents[1] / "figures"
     there = {file.stem for file in (figures / "llm" / "real").glob("known-*.parquet")}
     place = Place("any", tmp_path, figures)
-    assert {unit.name for unit in units_of(KnownTask(), place) if runs.is_done(unit, place)} == there
+    assert {unit.name for unit in units_of([KnownTask()], place) if runs.is_done(unit, place)} == there
     assert "known-dpo-1000" in there
 
 

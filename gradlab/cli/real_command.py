@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from gradlab.checks import one_of
+from gradlab.checks import count, one_of, positive
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed, quiet_transformers
 from gradlab.cli.train_command import GOES_ON
@@ -38,7 +38,7 @@ class RealCommand:
     tasks: Annotated[tuple[str, ...], _TASKS] = ()
     """Tasks: known, whose true reward is known, and hh, which has real pairs and needs --data."""
     methods: Annotated[tuple[str, ...], _ALL] = ()
-    """Methods, by the names that the tasks declare."""
+    """Methods, by the names that the tasks declare; each is run on the tasks that have it."""
     seeds: Annotated[tuple[int, ...], _ALL] = ()
     """Seeds of pairs and training."""
     workers: int = 2
@@ -52,6 +52,7 @@ class RealCommand:
 
     def run(self) -> int:
         """Run what is open, and print how many runs are done."""
+        self._check()
         need("llm", "transformers")
         from gradlab.llm.model.gguf_file import whole_model
         from gradlab.llm.real.declared_models import refuse_other_models
@@ -62,9 +63,9 @@ class RealCommand:
         given = [name for name, task in TASKS.items() if self.data is not None or not task.needs_data]
         tasks = [TASKS[one_of("tasks", name, TASKS)] for name in self.tasks or given]
         with quiet_transformers():
-            units = [unit for task in tasks for unit in units_of(task, place, self.methods, self.seeds)]
+            units = units_of(tasks, place, self.methods, self.seeds)
             if self.open:
-                refuse_other_models(tasks, place)
+                refuse_other_models([unit.task for unit in units], place)
             else:
                 run_units(units, place, workers=self.workers, minutes=self.minutes)
             done = [is_done(unit, place) for unit in units]
@@ -72,6 +73,17 @@ class RealCommand:
             say(f"{'done' if there else 'open'}  {unit.name}")
         say(f"{sum(done)} of {len(units)} runs are done")
         return 0
+
+    def _check(self) -> None:
+        """Raise ValueError for a name or a seed that comes twice, and for numbers that count nothing."""
+        for name, given in {"tasks": self.tasks, "methods": self.methods, "seeds": self.seeds}.items():
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} must be named once each, got {' '.join(map(str, given))}")
+        for seed in self.seeds:
+            count("seeds", seed)
+        count("workers", self.workers, 1)
+        if self.minutes is not None:
+            positive("minutes", self.minutes)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -122,13 +122,23 @@ class Unit:
         return f"{self.task.name}-{self.method}-{self.seed}"
 
 
-def units_of(task: RealTask, place: Place, methods: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Unit]:
-    """Return a task's units in the order in which they are run: the core of each seed, then what is beyond it.
+def units_of(
+    tasks: Sequence[RealTask], place: Place, methods: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> list[Unit]:  # fmt: skip
+    """Return units in the order in which they are run: task by task the core of each seed, then what is beyond it.
 
-    methods, seeds  left out: all that the settings declare. ValueError for a method that they do not declare.
+    methods  are run on the tasks that have them. ValueError for a method that none of the tasks has.
+    methods, seeds  left out: all that the settings declare.
     """
-    declared = task.of(place)
-    chosen = [one_of("methods", name, task.methods(place)) for name in methods] or list(task.methods(place))
+    every = dict.fromkeys(name for task in tasks for name in task.methods(place))
+    whose = " and ".join(task.name for task in tasks)
+    wanted = [one_of(f"methods of {whose}", name, every) for name in methods]
+    return [unit for task in tasks for unit in _units_of(task, place, wanted, seeds)]
+
+
+def _units_of(task: RealTask, place: Place, methods: Sequence[str], seeds: Sequence[int]) -> list[Unit]:
+    declared, there = task.of(place), task.methods(place)
+    chosen = [name for name in methods or there if name in there]
     core = [name for name in chosen if name in declared["methods"]]
     rest = [name for name in chosen if name not in core]
     return [Unit(task, method, seed) for part in (core, rest) for seed in seeds or declared["seeds"] for method in part]
