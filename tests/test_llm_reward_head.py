@@ -56,6 +56,18 @@ def test_pairs_that_a_direction_parts_have_a_finite_fit():
     assert weights[0] > 3
 
 
+def test_prompts_that_follow_each_other_are_left_out_together(tmp_path):
+    save_folder(tmp_path / "lm", small_llama(32, width=16, layers=1, heads=2, longest=64, seed=0), TOKENIZER)
+    subjects = [("day ", "day day ", "there", "hello"), ("night ", "night night ", "hello", "there")]
+    pairs = [
+        Pair(prompt, chosen, rejected, "here")
+        for *prompts, chosen, rejected in subjects for prompt in prompts for _ in range(4)
+    ]  # fmt: skip
+    fit_reward_head(tmp_path / "lm", pairs, tmp_path / "rm", max_length=32, ridges=[0.01], folds=2)
+    page = json.loads((tmp_path / "rm" / "done.json").read_text())
+    assert page["validation_loss"] > np.log(2) + 0.1, "what one subject teaches is wrong of the other"
+
+
 def test_a_head_knows_what_is_preferred_and_all_else_stays(fitted):
     folder, made = fitted
     assert held_out_accuracy(made, asked(60, 1)).accuracy > 0.8

@@ -1,19 +1,21 @@
 """What runs on a pretrained model say of the claims: each rule on made-up frames, whole and in parts."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from made_up_pretrained import frames, run
+from made_up_pretrained import LOOKS, frames, run
 from remembered import remembered
 
 from gradlab.experiments import MEASURED
 from gradlab.experiments.questions import pretrained, pretrained_predictions
-from gradlab.experiments.questions.pretrained_levels import LEVELS, at_equal_kl, both
+from gradlab.experiments.questions.pretrained_levels import LEVELS, at_equal_kl, both, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
     FILES,
     NEEDED,
     PER_WORD,
     REFERENCE,
+    SEEDS,
     Runs,
     looks_of,
 )
@@ -45,6 +47,10 @@ def test_numbers_of_a_look_are_those_of_their_definitions():
     assert last["controlled"] == pytest.approx((right[shorter].mean() + right[longer].mean()) / 2)
     assert last["reward"] == pytest.approx(samples["sentiment"].mean() - PER_WORD * samples["words"].mean())
     assert last["kl"] == pytest.approx((samples["logp"] - samples["ref_logp"]).mean())
+    cut = (frame["kind"] == "sample") & (frame["index"] < 5)
+    frame.loc[cut, ["finished", "sentiment"]] = False, -1.0
+    assert looks_of(frame).iloc[-1]["reward_ended"] == pytest.approx(last["reward"])
+    assert looks_of(frame).iloc[-1]["reward"] < last["reward"]
 
 
 def test_a_rule_by_length_alone_has_a_controlled_accuracy_of_one_half():
@@ -75,6 +81,55 @@ def test_values_at_equal_kl_lie_on_the_paths_and_every_path_counts():
     ):  # reward = .2 − .24 + .3 √(KL/2), by construction
         assert rows["reward"].mean() == pytest.approx(-0.04 + 0.3 * np.sqrt(0.25), abs=0.02), method
     assert len(both(levels, "bdpo", "dpo"))
+
+
+def path(method, seed, kl, reward):
+    """A training that was looked at so far from the reference, with such rewards."""
+    return pd.DataFrame({"task": "known", "method": method, "seed": seed, "step": LOOKS[: len(kl)], "kl": kl,
+                         "reward": reward})  # fmt: skip
+
+
+@pytest.mark.parametrize(("power", "mean"), [(0.5, 1.0), (1.0, 1.5)])
+def test_over_shared_kl_both_are_averaged_from_the_later_first_look_to_the_nearer_end(power, mean):
+    looks = []
+    for seed in SEEDS:
+        start = path(REFERENCE, seed, [0.0], [9.0]).assign(step=0)
+        ours = path("bdpo", seed, [1.0, 9.0], [0.0, 4.0 if power == 0.5 else 8.0])  # at 4: 2 in √KL, 3 in KL
+        theirs = path("dpo-half", seed, [0.25, 4.0, 3.0], [0.0, 0.0, -7.0])  # the way back is dropped
+        looks += [start, ours, theirs, path("bdpo-double", seed, [1.0, 2.0], [5.0, 5.0]),
+                  path("dpo", seed, [3.0, 4.0], [0.0, 0.0])]  # fmt: skip
+    shared = over_shared_kl(pd.concat(looks), "reward", "dpo", power).set_index(["method", "seed"])["reward"]
+    assert shared["bdpo"].to_numpy() == pytest.approx([mean] * 3)
+    assert shared["dpo"].to_numpy() == pytest.approx([0.0] * 3)
+
+
+def test_rewards_at_trained_policies_move_what_is_said_over_shared_kl():
+    looks = Runs(made()).looks
+    known = looks[looks["task"] == "known"]
+    later = known["method"].isin(["bdpo", "bdpo-double"]) & (known["step"] > LOOKS[0])
+    lower = known.assign(reward=known["reward"] - 0.3 * later)
+    gaps = [
+        over_shared_kl(frame, "reward", "length-dpo", 0.5).groupby("method")["reward"].mean()
+        for frame in (known, lower)
+    ]
+    assert gaps[1]["bdpo"] < gaps[0]["bdpo"] - 0.1
+    assert gaps[1]["length-dpo"] == gaps[0]["length-dpo"]
+
+
+def test_a_seed_without_shared_kl_leaves_nothing_to_say():
+    looks = [path(method, seed, [1.0, 2.0], [0.0, 0.0]) for method in ("bdpo", "bdpo-double") for seed in SEEDS]
+    looks += [path(method, seed, [1.5, 4.0], [0.0, 0.0]) for method in ("dpo-half", "dpo") for seed in SEEDS[:-1]]
+    looks += [path(method, SEEDS[-1], [3.0, 4.0], [0.0, 0.0]) for method in ("dpo-half", "dpo")]
+    assert not len(over_shared_kl(pd.concat(looks), "reward", "dpo", 0.5))
+
+
+@pytest.mark.parametrize("at", [at_equal_kl, lambda looks, values: over_shared_kl(looks, *values, "dpo", 0.5)])
+def test_a_kl_that_is_no_number_is_refused(at):
+    looks = Runs(made()).looks
+    looks = looks[looks["task"] == "known"]
+    looks = looks.assign(kl=looks["kl"].where((looks["method"] != "bdpo") | (looks["step"] != LOOKS[1])))
+    with pytest.raises(ValueError, match=r"^frame must have finite kl, reward, got others at .*known, .*bdpo"):
+        at(looks, ["reward"])
 
 
 @pytest.mark.parametrize("claim", ["pretrained-gain", "pretrained-mass", "pretrained-length"])
@@ -110,6 +165,17 @@ def test_a_method_that_is_ahead_everywhere_gains_beyond_its_controls():
     }
     assert "reaches" in rows[0].sentence
     assert answers(made(changes), "pretrained-length", "openings")[0].word.startswith("holds")
+
+
+def test_of_a_model_that_ends_no_response_the_reward_of_ended_ones_is_not_told():
+    found = made()
+    for seed in SEEDS:
+        name = f"known-bdpo-{seed}"
+        found = {**found, name: found[name].assign(finished=found[name]["finished"].astype(float) * 0)}
+    rows = {row.statement.value: row.word for row in answers(found, "pretrained-gain", "bDPO") if
+            row.statement.role == "context" and row.statement.baseline == "dpo"}  # fmt: skip
+    assert rows["reward_ended"] == "not run"
+    assert rows["finished"].startswith(("reversed", "fails"))
 
 
 def test_what_goes_elsewhere_is_told_with_its_sign():

@@ -5,7 +5,9 @@ trained, on two tasks. ``known`` has continuations of short openings, pairs samp
 by Bradley–Terry on a true reward, a lexicon's sentiment less a price per word. ``hh`` has short pairs of HH-RLHF
 (harmless-base) in the chat template, with LoRA. Three seeds, paired: a seed draws pairs, order and samples. Methods are
 DPO at β/2, β and 2β, bDPO and length-weighted DPO at β and 2β; naive variants and PPO as far as the budget goes.
-Settings, margins, predictions and these rules were committed before the first run that is judged.
+Settings, margins, predictions and these rules were committed before the first run that is judged. Rows over the KL in
+which both were looked at, of how many responses end, and of the true reward of those that do were added when the runs
+of the first seed had been looked at, before those of the others were whole.
 
 Every statement names the runs that it needs. Until all of them are committed it was *not run*, and its row says how
 many of them there are.
@@ -27,7 +29,7 @@ from gradlab.experiments.questions import log_ratio, ratios
 from gradlab.experiments.questions.language_models_sides import RATIOS, fits
 from gradlab.experiments.questions.language_models_spikes import SPIKE_MARGIN, in_more_runs, spike_counts
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
-from gradlab.experiments.questions.pretrained_levels import at_equal_kl, both
+from gradlab.experiments.questions.pretrained_levels import PARTNERS, at_equal_kl, both, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
     FAMILIES,
@@ -60,6 +62,7 @@ class Value:
     more: str
     less: str
     lower_is_better: bool = False
+    power: float = 0.5  # of KL, in which it grows evenly from the reference on
 
 
 REWARD = Value(
@@ -82,6 +85,7 @@ ELSEWHERE = Value(
     "moves {size} less to other responses than",
     "moves {size} more to other responses than",
     lower_is_better=True,
+    power=1.0,
 )
 WINNERS = Value(
     "win_moved",
@@ -89,7 +93,13 @@ WINNERS = Value(
     Unit("nats per response", 1, 2),
     "leaves winners more probable than",
     "leaves winners less probable than",
+    power=1.0,
 )
+ENDED = replace(REWARD, column="reward_ended", unit=Unit("points of the true reward of responses that end", 1, 3))
+FINISHED = Value(
+    "finished", 0.05, Unit("percentage points of responses", 100, 1),
+    "ends its responses within 20 tokens more often than", "ends its responses within 20 tokens less often than",
+)  # fmt: skip
 JUDGED = {"known": REWARD, "hh": RIGHT}  # what a task is about
 
 
@@ -110,7 +120,7 @@ class Asked:
             return not_run(self.contrast, f"{lacking}.")
         frame = self.frame(runs)
         if not len(frame):
-            return not_run(self.contrast, "No KL level that both methods reach.")
+            return not_run(self.contrast, "No KL that both methods reach, or no such number of both.")
         return self.judge(frame, self.contrast)
 
 
@@ -119,7 +129,15 @@ def at_the_end(
 ) -> Asked:  # fmt: skip
     """Return a comparison at the last look."""
     contrast = _contrast(claim, task, value, method, baseline, role, "", ("task",), co_primaries)
-    return Asked(contrast, task, (REFERENCE, method, baseline), lambda runs: _of_task(runs.ends(), task))
+
+    def frame(runs: Runs) -> pd.DataFrame:
+        """Return the seeds in which both have the number; none of them where fewer than two do."""
+        ends = _of_task(runs.ends(), task)
+        ends = ends[ends["method"].isin([method, baseline])].dropna(subset=[value.column])
+        ends = ends[ends.groupby("seed")["method"].transform("nunique") == 2]
+        return ends if ends["seed"].nunique() > 1 else ends.iloc[:0]
+
+    return Asked(contrast, task, (REFERENCE, method, baseline), frame)
 
 
 def at_levels(
@@ -134,6 +152,18 @@ def at_levels(
         return both(at_equal_kl(looks[looks["method"].isin(needed)], [value.column]), method, baseline)
 
     return Asked(replace(contrast, complete=False), task, needed, frame)
+
+
+def over_kl(claim: str, task: str, value: Value, baseline: str) -> Asked:
+    """Return a comparison of bDPO with a control of equal effective β, over the KL in which both were looked at."""
+    contrast = _contrast(claim, task, value, "bdpo", baseline, "robustness", "over shared KL ", ("task",), 1)
+    needed = (REFERENCE, *(method for pair in PARTNERS[baseline].items() for method in pair))
+
+    def frame(runs: Runs) -> pd.DataFrame:
+        looks = _of_task(runs.looks, task)
+        return over_shared_kl(looks[looks["method"].isin(needed)], value.column, baseline, value.power)
+
+    return Asked(contrast, task, needed, frame)
 
 
 def _contrast(
@@ -153,7 +183,7 @@ def _contrast(
         f"({value.column})", better=more, worse=less, same=same if claim == CONTROL else "",
         lower_is_better=value.lower_is_better, role=role, co_primaries=co_primaries,
         label=", ".join(filter(None, (
-            f"{ours} and {theirs}" if method != "bdpo" else theirs, "equal KL" if how else "", SHORT[task],
+            f"{ours} and {theirs}" if method != "bdpo" else theirs, how.strip().removeprefix("at "), SHORT[task],
             value.column.replace("_", " ") if value != JUDGED[task] else "",
         ))),
     )  # fmt: skip
@@ -182,8 +212,10 @@ def _gain() -> list[Asked]:
             at_the_end(GAIN, task, value, "bdpo", LENGTH, "explains away"),
             at_levels(GAIN, task, value, "bdpo", "dpo", "explains away"),
             at_the_end(GAIN, task, value, "bdpo-double", "dpo", "explains away"),
+            over_kl(GAIN, task, value, "dpo"),
         ]
-    rows += [at_the_end(GAIN, "known", value, "bdpo", "dpo", "context") for value in (SENTIMENT, WORDS)]
+    context = (SENTIMENT, WORDS, FINISHED, ENDED)
+    rows += [at_the_end(GAIN, "known", value, "bdpo", "dpo", "context") for value in context]
     return [*rows, at_the_end(GAIN, "hh", PLAIN, "bdpo", "dpo", "context")]
 
 
@@ -197,6 +229,7 @@ def _likelihood() -> list[Asked]:
             at_levels(LIKELIHOOD, task, ELSEWHERE, "bdpo", "dpo", "explains away"),
             at_levels(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
             at_the_end(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
+            *(over_kl(LIKELIHOOD, task, ELSEWHERE, name) for name in PARTNERS),
         ]
     return rows
 
@@ -210,13 +243,15 @@ def _length() -> list[Asked]:
             at_the_end(CONTROL, task, value, "bdpo-double", "length-dpo-double", "robustness"),
             at_levels(CONTROL, task, ELSEWHERE, "bdpo", LENGTH, "robustness"),
             at_levels(CONTROL, task, WINNERS, "bdpo", LENGTH, "robustness"),
+            over_kl(CONTROL, task, value, LENGTH),
         ]
-    return rows
+    return rows + [at_the_end(CONTROL, "known", value, "bdpo", LENGTH, "context") for value in (FINISHED, ENDED)]
 
 
 def _ablation() -> list[Asked]:
     """Return the statements of the claim *ablation*: the true reward at equal KL, beside the lengths' control."""
     rows = [at_levels("ablation", "known", REWARD, "bdpo", LENGTH, "explains away")]
+    rows += [over_kl("ablation", "known", REWARD, name) for name in PARTNERS]
     return rows + [at_levels("ablation", "known", REWARD, "bdpo", name, "robustness") for name in (*NAIVE, "dpo")]
 
 
@@ -275,7 +310,7 @@ def _weights() -> list[Asked]:
                     statement=f"the share corrected {said}", value="share", label=f"{words}, pretrained model, {where}",
                     unit=Unit("percent of DPO's imbalance", 100, 1), better=f"bDPO corrects {{size}} {said}",
                     worse=f"bDPO adds {{size}} {said}", **common,
-                ), task, (method,), _shares(task)),
+                ), task, (method,), corrected_shares(task)),
                 Asked(Contrast(
                     statement=f"how much of λ_w's variance length explains on {where} under {words}, pretrained model",
                     value="r2", label=f"length, {words}, pretrained model, {where}",
@@ -287,7 +322,9 @@ def _weights() -> list[Asked]:
     return rows
 
 
-def _shares(task: str) -> Callable[[Runs], pd.DataFrame]:
+def corrected_shares(task: str) -> Callable[[Runs], pd.DataFrame]:
+    """Return what gives the share of the imbalance that bDPO corrects in the median held-out pair, per run."""
+
     def frame(runs: Runs) -> pd.DataFrame:
         weights = weighed(_of_task(runs.pairs, task))
         found = weights[weights["imbalance"] > 0].groupby(["task", "method", "seed"], sort=False)["share"]
@@ -342,8 +379,9 @@ CAPTIONS = {
     "pretrained-likelihood": (
         "Runs on a pretrained model: how far the log-probabilities of held-out winners (across) and losers (up) have "
         "moved from the reference, in nats per response, along the training; means over three seeds. Below the dashed "
-        "diagonal losers have fallen farther. Left of 0 winners have become less probable than they were: then "
-        "probability goes to other responses."
+        "diagonal losers have fallen farther. Left of 0 winners have become less probable than they were. On the "
+        "openings the pairs are the reference's own responses, so that both fall for any policy that moves away; only "
+        "the real pairs can show where a loss sends probability."
     ),
     "pretrained-length": (
         "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "

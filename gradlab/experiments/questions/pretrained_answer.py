@@ -9,8 +9,8 @@ import pandas as pd
 
 from gradlab.experiments.questions import pretrained_predictions
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
-from gradlab.experiments.questions.pretrained import JUDGED, MEASUREMENT
-from gradlab.experiments.questions.pretrained_levels import at_equal_kl, both
+from gradlab.experiments.questions.pretrained import JUDGED, MEASUREMENT, Value, corrected_shares
+from gradlab.experiments.questions.pretrained_levels import PARTNERS, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import CORE, HALF, LENGTH, REFERENCE, SHORT, SIZE, TASKS, Runs
 from gradlab.stats.equivalence import mean_of
 
@@ -31,14 +31,15 @@ def _of_task(runs: Runs, task: str) -> str:
     if lacking := runs.lacking(task, (REFERENCE, *CORE)):
         return f"{where}: not run, {lacking} are there."
     weights = weighed(runs.pairs[(runs.pairs["task"] == task) & (runs.pairs["method"] == REFERENCE)])
-    explained, corrected = length_explains(weights)["r2"].mean(), weights["share"].median()
+    shares = corrected_shares(task)(runs)
+    explained = length_explains(weights)["r2"].mean()
+    corrected = shares.loc[shares["method"] == REFERENCE, "share"].mean()
     value = JUDGED[task]
     looks = runs.looks[(runs.looks["task"] == task) & runs.looks["method"].isin([REFERENCE, *CORE])]
     ends = runs.ends()
     ends = ends[ends["task"] == task]
     gain, half, length = (_gap(ends, value.column, "bdpo", name) for name in ("dpo", HALF, LENGTH))
-    levels = at_equal_kl(looks, [value.column])
-    equal = {name: _pooled(levels, value.column, name) for name in ("dpo", LENGTH)}
+    equal = {name: _at_equal_kl(looks, value, name) for name in PARTNERS}
     unit = value.unit
 
     def size(number: Iterable[float]) -> str:
@@ -49,8 +50,8 @@ def _of_task(runs: Runs, task: str) -> str:
         f"{where}: under the reference the share of tokens explains {explained:.0%} of the variance of λ, and in the "
         f"median held-out pair bDPO corrects {corrected:.1%} of the imbalance. In {unit.words}, bDPO differs by "
         f"{size(gain)} from DPO at one β, by {size(half)} from DPO at β/2 and by {size(length)} from length-weighted "
-        f"DPO; at equal KL by {size(equal['dpo'])} from DPO and by {size(equal[LENGTH])} from length-weighted DPO (95% "
-        "intervals over three seeds)."
+        f"DPO; over the KL in which both were looked at by {size(equal['dpo'])} from DPO of equal effective β and by "
+        f"{size(equal[LENGTH])} from length-weighted DPO (95% intervals over three seeds)."
     )
 
 
@@ -60,11 +61,11 @@ def _gap(frame: pd.DataFrame, column: str, method: str, baseline: str) -> tuple[
     return _interval(ours - theirs)
 
 
-def _pooled(levels: pd.DataFrame, column: str, baseline: str) -> tuple[float, float, float]:
-    """Return the difference of bDPO at equal KL, a seed's mean over the levels that both reach."""
-    shared = both(levels, "bdpo", baseline)
+def _at_equal_kl(looks: pd.DataFrame, value: Value, baseline: str) -> tuple[float, float, float]:
+    """Return the difference of bDPO over the KL that it shares with a control, NaN where they share none."""
+    shared = over_shared_kl(looks, value.column, baseline, value.power)
     nothing = float("nan")
-    return _gap(shared, column, "bdpo", baseline) if len(shared) else (nothing, nothing, nothing)
+    return _gap(shared, value.column, "bdpo", baseline) if len(shared) else (nothing, nothing, nothing)
 
 
 def _interval(differences: pd.Series) -> tuple[float, float, float]:

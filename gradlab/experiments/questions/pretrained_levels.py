@@ -1,15 +1,21 @@
-"""Runs on a pretrained model at equal KL from the reference: β and checkpoints pooled, as in the lab's frontier."""
+"""Runs on a pretrained model at equal KL from the reference: at declared levels, and over the KL that two share."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
+from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.questions.frontier import at_levels, overlap
-from gradlab.experiments.questions.pretrained_runs import FAMILIES, REFERENCE
+from gradlab.experiments.questions.pretrained_runs import FAMILIES, HALF, LENGTH, REFERENCE, SEEDS
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # nats per response
 _PATH = ["task", "family", "seed", "method"]
+_LOOK = ["task", "method", "seed", "step"]
+# bDPO's trainings, and those of a control with the same effective β, which weights that add up to 1 halve.
+PARTNERS = {
+    "dpo": {"bdpo": HALF, "bdpo-double": "dpo"}, LENGTH: {"bdpo": LENGTH, "bdpo-double": "length-dpo-double"},
+}  # fmt: skip
 
 
 def families() -> dict[str, str]:
@@ -24,6 +30,7 @@ def at_equal_kl(looks: pd.DataFrame, values: list[str]) -> pd.DataFrame:
     are dropped. Its values are interpolated linearly in √KL, in which small moves gain evenly, at each level up to its
     greatest KL, and averaged over the family's paths that reach the level. Levels that no path reaches are missing.
     """
+    check_rows(looks, _LOOK, ["kl", *values])
     own = families()
     start = looks[looks["method"] == REFERENCE]
     runs = looks[looks["method"] != REFERENCE]
@@ -39,3 +46,44 @@ def at_equal_kl(looks: pd.DataFrame, values: list[str]) -> pd.DataFrame:
 def both(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
     """Return the levels that both families reach in at least half of the seeds that both have, and in two."""
     return overlap(levels, method, baseline, ["task", "kl"])
+
+
+def over_shared_kl(looks: pd.DataFrame, value: str, baseline: str, power: float) -> pd.DataFrame:
+    """Return bDPO's value and a control's over the KL in which both were looked at, one row per task, method and seed.
+
+    looks     of one task; a path is as in ``at_equal_kl``, but begins at its first look after the reference.
+    baseline  the control's family; paths are paired by ``PARTNERS``.
+    power     the value is taken to be linear in KL**power between looks: ½ for what small moves change in proportion,
+              1 for what is a divergence itself.
+
+    A pair of paths shares the KL from the larger one of their first looks to the smaller one of their greatest. The
+    value is averaged over KL**power there, then over the pairs that share any. Empty where a seed has no such pair.
+    """
+    check_rows(looks, _LOOK, ["kl", value])
+    rows = []
+    for seed in SEEDS:
+        own = looks[(looks["seed"] == seed) & (looks["step"] > 0)].sort_values("step")
+        paths = {method: _path(path, value, power) for method, path in own.groupby("method")}
+        means = [_means(paths[ours], paths[theirs]) for ours, theirs in PARTNERS[baseline].items()]
+        shared = [pair for pair in means if pair is not None]
+        if not shared:
+            return pd.DataFrame(columns=["task", "method", "seed", value])
+        for method, mean in zip(("bdpo", baseline), np.mean(shared, axis=0).tolist(), strict=True):
+            rows.append({"task": own["task"].iloc[0], "method": method, "seed": seed, value: mean})
+    return pd.DataFrame(rows)
+
+
+def _path(looks: pd.DataFrame, value: str, power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return KL**power and the value at the looks that set a new maximum of KL."""
+    kl = np.maximum(looks["kl"].to_numpy(), 0.0) ** power
+    rising = np.diff(np.maximum.accumulate(kl), prepend=-1.0) > 0
+    return kl[rising], looks[value].to_numpy(float)[rising]
+
+
+def _means(*paths: tuple[np.ndarray, np.ndarray]) -> tuple[float, ...] | None:
+    """Return the mean of each path over the range that all share; None where they share none."""
+    low, high = max(float(at[0]) for at, _ in paths), min(float(at[-1]) for at, _ in paths)
+    if not low < high:
+        return None
+    knots = np.unique(np.concatenate([[low, high], *(at[(low < at) & (at < high)] for at, _ in paths)]))
+    return tuple(float(np.trapezoid(np.interp(knots, *path), knots)) / (high - low) for path in paths)

@@ -104,7 +104,8 @@ def looks_of(frame: pd.DataFrame) -> pd.DataFrame:
       whose winner is longer, so that "prefer the shorter" scores ½, and so does "prefer the longer".
 
     From sampled responses: ``kl`` (the mean of h, nats per response), ``tokens``, ``finished``; and with a known
-    reward ``sentiment``, ``words`` and ``reward``, which is sentiment less ``PER_WORD`` per word.
+    reward ``sentiment``, ``words`` and ``reward``, which is sentiment less ``PER_WORD`` per word; ``reward_ended`` is
+    its mean over the responses that the model ended.
     """
     rows = []
     for step, look in frame[frame["kind"].isin(["pair", "sample"])].groupby("step", sort=True):
@@ -137,6 +138,8 @@ def _of_samples(samples: pd.DataFrame) -> dict[str, float]:
     if "sentiment" in samples and samples["sentiment"].notna().all():
         found |= {name: float(samples[name].mean()) for name in ("sentiment", "words")}
         found["reward"] = found["sentiment"] - PER_WORD * found["words"]
+        ended = samples[samples["finished"].astype(bool)]
+        found["reward_ended"] = float((ended["sentiment"] - PER_WORD * ended["words"]).mean())
     return found
 
 

@@ -82,9 +82,9 @@ def fit_reward_head(
 
 
 def _folds(names: Sequence[Any], folds: int) -> np.ndarray:
-    """Return the fold of each pair, (N,): prompts are dealt to the folds in turn, in the order in which they come."""
+    """Return the fold of each pair, (N,): prompts that follow each other, often of one subject, have one in common."""
     order = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    return np.array([order[name] % folds for name in names], int)
+    return np.array([order[name] * folds // len(order) for name in names], int)
 
 
 def _fit(started: Started, settings: HeadSettings, folds: np.ndarray) -> dict[str, Any]:
