@@ -41,16 +41,17 @@ def _train(arguments: Sequence[str]) -> None:
         settings = read_settings(arguments, "gradlab train")
     need("llm", "transformers")
     from gradlab.doctor import examine_log, report  # not earlier: --help and a wrong option need not wait for these
-    from gradlab.doctor.training_log import read_log
+    from gradlab.doctor.training_log import LOG, read_log
+    from gradlab.llm.model.finished import DONE
     from gradlab.llm.train.stages import train
 
     with quiet_transformers():
         folders = train(settings)
     if int(os.environ.get("RANK", 0)) != 0:
         return
-    logs = {folder.name: read_log(folder / "log.jsonl") for folder in folders}
+    logs = {folder.name: read_log(folder / LOG) for folder in folders}
     earlier = settings.out / "dpo"  # the DPO stage of this run, or of an earlier run in the same folder
-    dpo = read_log(earlier / "log.jsonl") if (earlier / "done.json").exists() else None
+    dpo = read_log(earlier / LOG) if (earlier / DONE).exists() else None
     for name, log in logs.items():
         say(f"\n{name}, gradlab doctor:\n{report(examine_log(log, dpo if name != 'dpo' else None))}")
 

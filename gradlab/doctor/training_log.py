@@ -17,6 +17,7 @@ from gradlab.doctor.log_rows import ACCEPTED, FORMAT, HEADER, is_board, log_rows
 from gradlab.doctor.log_table import Table, whole_step
 from gradlab.store.json_lines import append_line, keep_lines, start_lines, stream_lines
 
+LOG = "log.jsonl"  # in the folder of a training
 SAMPLES = "samples.jsonl"  # beside the log of a training that samples responses: some of them, on the way
 
 

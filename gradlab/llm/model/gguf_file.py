@@ -22,7 +22,7 @@ import torch
 
 from gradlab.checks import input_file
 from gradlab.console import one_line, out_of_memory, say
-from gradlab.llm.model.finished import check_model, known_hash, read_done, write_done
+from gradlab.llm.model.finished import DONE, check_model, known_hash, read_done, write_done
 from gradlab.llm.model.gguf_tokens import file_tokens, splits_of
 from gradlab.llm.model.reading import check_weights, reading
 from gradlab.store.files import write_folder
@@ -93,7 +93,7 @@ def origin_note(source: str | Path) -> str | None:
 
 def _page(model: Path) -> dict[str, Any] | None:
     """Return what is known of a model that was made from a GGUF file; None for any other model."""
-    if not (model.parent / "done.json").is_file():
+    if not (model.parent / DONE).is_file():
         return None
     page = read_done(model.parent) or {}
     return page.get("gguf") if model.name == "model" else None

@@ -48,6 +48,10 @@ class Group:
         """Say whether this process is the main one, which writes."""
         return self.rank == 0
 
+    def spreads(self, distribution: str) -> bool:
+        """Say whether a model is spread over several processes, so that none holds it whole."""
+        return self.size > 1 and distribution == "fsdp"
+
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum over all processes, in every process."""
         if self.size > 1:
@@ -172,7 +176,7 @@ def stop_asked(group: Group) -> Iterator[Callable[[], bool]]:
 
 def placed(model: Any, group: Group, distribution: str) -> Any:
     """Move a model to its device, unless FSDP is to spread it over several."""
-    return model if group.size > 1 and distribution == "fsdp" else model.to(group.device)
+    return model if group.spreads(distribution) else model.to(group.device)
 
 
 def spread(model: Any, group: Group, distribution: str, precision: Precision) -> Any:

@@ -17,6 +17,7 @@ from gradlab.console import printable
 from gradlab.llm.data.batches import dealt, padded
 from gradlab.llm.data.turn_ends import turn_ends
 from gradlab.llm.model.group import Group, Precision, computing, plain
+from gradlab.llm.model.heads import unwrapped
 from gradlab.llm.model.seeded import drawing
 from gradlab.streams import Purpose, torch_seed
 
@@ -62,8 +63,7 @@ def sample(
     one_of("precision", precision, get_args(Precision))
     for name, value in (("each", each), ("longest", longest), ("batch", batch)):
         count(name, value, 1)
-    base = plain(model)
-    base = base.get_base_model() if hasattr(base, "get_base_model") else base  # LoRA's layers stand inside it
+    base = unwrapped(plain(model))
     ends = turn_ends(tokenizer, getattr(base, "generation_config", None), base.config.get_text_config().vocab_size)
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     check_room(prompts, longest, base.config)

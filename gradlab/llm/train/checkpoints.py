@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from gradlab.checks import input_file
 from gradlab.console import say
+from gradlab.doctor.training_log import LOG
 from gradlab.llm.model.finished import check_model, known_hash, read_done
 from gradlab.llm.model.group import Group, local, trainable
 from gradlab.llm.model.tensor_file import read_tensors, write_tensors
@@ -25,7 +26,6 @@ from gradlab.store.sealed import SEAL, Damaged, read_sealed, sealed
 
 FORMAT = 2
 CHECKPOINTS = "checkpoints"  # folder in that of a training which is not done yet
-LOG = "log.jsonl"  # a training's log, beside these
 PART = ".tmp"  # ends the names of folders that are being written or removed
 _NAME = re.compile(r"step-(\d+)")
 _STATE = "state.json"

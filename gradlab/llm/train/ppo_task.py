@@ -36,7 +36,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,7 @@ from torch import Tensor
 from gradlab.llm.data.batches import Row
 from gradlab.llm.data.prepare import Data
 from gradlab.llm.model.group import computing, spread
+from gradlab.llm.model.loading import is_adapter
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.sampling import check_room
 from gradlab.llm.train.loop import Task, check_finite
@@ -219,8 +219,8 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
     load    loads a model from such a name.
     """
     group, settings = policy.group, policy.settings
-    apart = group.size > 1 and settings.distribution == "fsdp"
-    adapted = (Path(source) / "adapter_config.json").is_file()
+    apart = group.spreads(settings.distribution)
+    adapted = is_adapter(source)
     if settings.lora.rank and start == source and not adapted and not apart:
         model, off = policy.plain, policy.plain.disable_adapter
     else:

@@ -12,7 +12,7 @@ import torch
 
 from gradlab.console import say
 from gradlab.doctor.log_rows import HEADER
-from gradlab.doctor.training_log import read_log
+from gradlab.doctor.training_log import LOG, read_log
 from gradlab.llm.data.hold_out import Overlap, prompt_key
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
@@ -24,7 +24,7 @@ from gradlab.llm.model.reading import check_weights, reading
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy
 from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
 from gradlab.llm.model.rewards import CheckedReward
-from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
+from gradlab.llm.train.checkpoints import CHECKPOINTS, is_done, remove, sweep
 from gradlab.llm.train.run_folder import claim, refuse_others
 from gradlab.store.files import is_marked, sync
 from gradlab.store.provenance import fingerprint
@@ -104,7 +104,7 @@ def reward_folder(
 def _first_day(out: Path) -> str:
     """Return the date that a chat template wrote in the training in ``out``, which may be unfinished; else today."""
     try:
-        log = out / "log.jsonl"
+        log = out / LOG
         written = read_log(log).attrs["settings"].get("template_date") if log.is_file() else None
     except (OSError, ValueError):
         written = None

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gradlab.console import say
+from gradlab.doctor.training_log import LOG
 from gradlab.llm.data.batches import lengths, pair_rows, seen_by, steps_an_epoch
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
@@ -24,7 +25,7 @@ from gradlab.llm.model.gguf_file import origin
 from gradlab.llm.model.group import Group, precision_on, whole_state
 from gradlab.llm.model.rewards import check_reward
 from gradlab.llm.model.token_cache import TokenCache
-from gradlab.llm.train.checkpoints import CHECKPOINTS, LOG, is_done, remove, sweep
+from gradlab.llm.train.checkpoints import CHECKPOINTS, is_done, remove, sweep
 from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.loop import Look, Task, run_steps
 from gradlab.llm.train.policy_model import PolicyModel, frozen
@@ -229,7 +230,7 @@ class Stage(ABC):
 
 def hidden_cache(settings: Settings, group: Group) -> HiddenCache:
     """Return the cache of hidden states of the settings' model; its name is a hash of all that the states depend on."""
-    spread_out = group.size > 1 and settings.distribution == "fsdp"
+    spread_out = group.spreads(settings.distribution)
     kinds = precision_on(group.device, settings.precision), bool(settings.lora.rank), spread_out, group.device.type
     bits = [] if settings.lora.base == "whole" else [settings.lora.base]
     key = fingerprint("hidden states", 1, loading.weights_hash(settings.model), settings.train_from, *kinds, *bits)

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradlab.console import one_line, say
-from gradlab.doctor.training_log import SAMPLES, append_samples, append_step, keep_steps, read_log, start_log
-from gradlab.llm.train.checkpoints import LOG
+from gradlab.doctor.training_log import LOG, SAMPLES, append_samples, append_step, keep_steps, read_log, start_log
 from gradlab.llm.train.section_settings import LogSettings
 from gradlab.store.files import sync, write_all
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from gradlab.console import say
-from gradlab.doctor.training_log import read_log
+from gradlab.doctor.training_log import LOG, read_log
 from gradlab.llm.data.batches import Partly, Row, seen_by
 from gradlab.llm.data.earlier_answers import AnswerMarks
 from gradlab.llm.data.tokens import Encoded
@@ -22,7 +22,6 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.group import start_group
 from gradlab.llm.model.rewards import reward_code, reward_hash
-from gradlab.llm.train.checkpoints import LOG
 from gradlab.llm.train.loop import Look, Task
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen

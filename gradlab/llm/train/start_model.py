@@ -19,7 +19,7 @@ def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -
     ValueError where the tokenizer has more tokens than the model, the adapter is not the one that the settings say, or
     FSDP would have to spread a base in 4 bits.
     """
-    spread_out = group.size > 1 and settings.distribution == "fsdp"
+    spread_out = group.spreads(settings.distribution)
     few_bits = settings.lora.base == "4bit"
     if few_bits and spread_out:
         raise ValueError("distribution must be ddp over several processes where lora.base is 4bit, got 'fsdp'")
