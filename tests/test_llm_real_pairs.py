@@ -95,6 +95,17 @@ def test_pairs_that_the_run_took_are_kept_and_taken_again(place):
     assert json.loads(texts[0].splitlines()[0])["chosen"]
 
 
+def test_what_is_open_is_listed_without_choosing_pairs(place, capsys):
+    options = ["--model", place.model, "--data", place.data, "--out", str(place.out), "--tasks", "hh", "--smoke"]
+    assert main(["real", *options, "--open"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 3 runs are done"
+    assert not place.out.exists()
+    assert not PairsTask().has_inputs(place, 1)
+    PairsTask().inputs(place, 1)
+    assert PairsTask().has_inputs(place, 1)
+    assert not PairsTask().has_inputs(place, 2)
+
+
 def test_without_pairs_the_task_is_refused_in_one_line(place, capsys):
     with pytest.raises(ValueError, match="data must name HH-RLHF's pairs for the task hh"):
         PairsTask().inputs(Place(place.model, place.out, place.figures), 1)

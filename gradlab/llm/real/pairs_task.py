@@ -17,12 +17,13 @@ from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import encode_pairs
 from gradlab.llm.model import loading
+from gradlab.llm.model.finished import known_hash
 from gradlab.llm.model.sampling import sample
 from gradlab.llm.real.looks import held_out_rows, sample_rows
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.section_settings import LogSettings, LoraSettings, ReferenceSettings
-from gradlab.store.files import file_hash, write_whole
+from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
 PARTS = ("train", "held-out")
@@ -60,18 +61,24 @@ class PairsTask(RealTask):
 
     def inputs(self, place: Place, seed: int) -> list[Path]:
         """Return the files of a seed's pairs to train on and held out; choose them where one is missing."""
-        if place.data is None:
-            raise ValueError("data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none")
-        settings = self.of(place)
-        known = file_hash(place.data)[:12] if Path(place.data).is_file() else "hub"
-        folder = place.out / self.name / str(seed)
-        sizes = "-".join(str(settings[name]) for name in ("longest", "pairs", "held_out"))
-        files = [folder / f"pairs-{part}-{sizes}-{known}.jsonl" for part in PARTS]
-        if not all(file.exists() for file in files):
-            folder.mkdir(parents=True, exist_ok=True)
-            parts = chosen_pairs(place.data, loading.load_tokenizer(place.model), settings, seed)
+        files = self._files(place, seed)
+        if not self.has_inputs(place, seed):
+            files[0].parent.mkdir(parents=True, exist_ok=True)
+            parts = chosen_pairs(str(place.data), loading.load_tokenizer(place.model), self.of(place), seed)
             write_whole({file: json_lines(pairs) for file, pairs in zip(files, parts, strict=True)})
         return files
+
+    def has_inputs(self, place: Place, seed: int) -> bool:
+        """Say whether a seed's pairs have been chosen."""
+        return all(file.exists() for file in self._files(place, seed))
+
+    def _files(self, place: Place, seed: int) -> list[Path]:
+        """Return where a seed's pairs are kept; the names have the sizes, and the hash of the file that was given."""
+        if place.data is None:
+            raise ValueError("data must name HH-RLHF's pairs for the task hh: a file, or Anthropic/hh-rlhf; got none")
+        known = known_hash(Path(place.data))[:12] if Path(place.data).is_file() else "hub"
+        sizes = "-".join(str(self.of(place)[name]) for name in ("longest", "pairs", "held_out"))
+        return [place.out / self.name / str(seed) / f"pairs-{part}-{sizes}-{known}.jsonl" for part in PARTS]
 
     def training(self, place: Place, method: str, seed: int) -> Settings:
         """Return the settings by which a method is trained."""

@@ -73,9 +73,9 @@ class RealTask(ABC):
     def inputs(self, place: Place, seed: int) -> list[Path]:
         """Return the files of a seed's pairs, on whose content the frames depend; those that are missing are made."""
 
+    @abstractmethod
     def has_inputs(self, place: Place, seed: int) -> bool:
         """Say whether ``inputs`` finds all files, and need not take minutes to make some."""
-        return True
 
     @abstractmethod
     def training(self, place: Place, method: str, seed: int) -> Settings:
