@@ -29,6 +29,7 @@ from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
 from gradlab.llm.real.task import REFERENCE, Place, units_of
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, true_reward, utility
+from gradlab.llm.train.checkpoints import remove
 from gradlab.store.artifacts import load_frame, save_frame
 
 CHAT = (
@@ -136,8 +137,12 @@ def test_a_run_is_looked_at_on_the_way_and_kept_as_one_frame(place):
     assert (pairs["win"] != pairs["ref_win"]).mean() > 0.5
     assert trained.loc[trained["kind"] == "log", "step"].nunique() >= 4
     assert trained.loc[trained["kind"] == "run", "seconds"].item() > 0
-    assert not (place.out / "known" / "1" / "dpo").exists(), "weights are removed"
     assert list((place.out / "known" / "1" / "cache").glob("hidden-*/part-*")), "hidden states are shared by methods"
+    (done,) = (place.out / "known" / "1" / "dpo").glob("*/done.json")
+    written = done.stat().st_mtime_ns
+    runs.run_unit("known", "dpo", 1, place)
+    assert done.stat().st_mtime_ns == written, "a run whose frame was not kept is not trained again"
+    remove(place.out / "known" / "1" / "dpo")
     again = runs.run_unit("known", "dpo", 1, place)
     same = [name for name in trained if name not in ("seconds", "tokens_per_second", "peak_memory")]
     rows = trained["kind"].isin(["pair", "sample"])
@@ -161,7 +166,22 @@ def test_ppo_on_a_reward_model_of_the_pairs_is_judged_by_the_utility(place):
     save_frame(frame, place.out / "frame.parquet", {})
     assert len(load_frame(place.out / "frame.parquet")[0]) == len(frame), "looks and PPO's log go into one file"
     assert set(Runs({"known-ppo-fitted-1": frame}).looks["step"]) == {2, 4}, "the report reads the frame"
-    assert not (place.out / "known" / "1" / "ppo-fitted").exists(), "the reward model is removed with the run"
+
+
+def test_a_run_is_removed_once_its_frame_is_kept(place):
+    units = units_of([KnownTask()], place, (REFERENCE,))
+    folder, frames = place.out / "known" / "1" / REFERENCE, place.out / "frames"
+    frames.touch()  # where the folder of the frames should be, so that none can be kept
+    with pytest.raises(OSError, match="frames"):
+        runs.run_units(units, place, workers=1)
+    assert (folder / "look-00000.parquet").exists()
+    frames.unlink()
+    runs.run_units(units, place, workers=1)
+    assert runs.is_done(units[0], place)
+    assert not folder.exists()
+    folder.mkdir()  # as a process leaves it that is killed after it has kept the frame
+    runs.run_units(units, place, workers=1)
+    assert not folder.exists()
 
 
 def test_numbers_of_one_method_count_for_its_frames_alone(place, monkeypatch):

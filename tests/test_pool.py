@@ -70,6 +70,17 @@ def test_every_part_is_run_once(parts, log, workers):
     assert calls(log) == [0, 1, 2, 3, 4]
 
 
+def test_a_caller_hears_of_each_frame_once_it_is_saved(parts, log):
+    run_parts(square, parts[:1], label="squares", workers=1, progress=False)
+    heard = []
+    saved = lambda part: heard.append((part.arguments["number"], part.is_done()))  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(breaks_at_two, parts, label="squares", workers=1, progress=False, saved=saved)
+    assert heard == [(1, True)]
+    run_parts(square, parts, label="squares", workers=1, progress=False, saved=saved)
+    assert heard == [(number, True) for number in (1, 2, 3, 4)]
+
+
 def test_an_interrupted_run_goes_on_where_it_was(parts, log):
     with pytest.raises(KeyboardInterrupt):
         run_parts(breaks_at_two, parts, label="squares", workers=1, progress=False)

@@ -116,11 +116,13 @@ def run_parts(
     unit: str = "part",
     workers: int | None = None,
     progress: bool = True,
+    saved: Callable[[Part], object] | None = None,
 ) -> None:
     """Make sure that the file of every part is there: run and save the parts that are not done.
 
     function  importable by name in other processes; its result depends on its arguments alone.
     workers   processes; by default one per core. The number changes no bit.
+    saved     is called in this process with each part that was run, as soon as its frame is on the disk.
 
     Within ``joblib.parallel_config(backend="dask", …)`` the work is done by dask's workers, however many there are.
 
@@ -144,6 +146,8 @@ def run_parts(
                     save_frame(frame, part.file, {"key": part.key}, overwrite=True)
                     bar.update(part.size)
                     deaths = 0
+                    if saved is not None:
+                        saved(part)
             except BrokenProcessPool:
                 deaths += 1
                 if deaths == DEATHS:

@@ -71,6 +71,8 @@ def run_units(
 ) -> None:  # fmt: skip
     """Run the units that are not done, one block of units with one task and seed after the other.
 
+    The folder of a unit's run, with weights of half a gigabyte, is removed once its frame is kept.
+
     workers  processes, of one thread each; the number changes no bit.
     minutes  no unit is begun after so many; left out: all are run.
 
@@ -81,10 +83,17 @@ def run_units(
     for _, block in itertools.groupby(units, lambda unit: (unit.task.name, unit.seed)):
         if time.monotonic() >= end:
             break
-        todo = [part for part in (part_of(unit, place) for unit in block) if not part.is_done()]
+        todo = []
+        for part in (part_of(unit, place) for unit in block):
+            if part.is_done():
+                _remove_run(part)  # it is there where a process was killed after it had kept the frame
+            else:
+                todo.append(part)
         at_once = len(todo) if minutes is None else workers or 1
         while todo and time.monotonic() < end:
-            run_parts(run_unit, todo[:at_once], label="pretrained model", unit="run", workers=workers)
+            run_parts(
+                run_unit, todo[:at_once], label="pretrained model", unit="run", workers=workers, saved=_remove_run
+            )
             todo = todo[at_once:]
 
 
@@ -93,11 +102,10 @@ def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
     """Train one method on one seed's pairs; return all looks and the log as one frame, with task, method and seed.
 
     Kinds of rows: those of the task's looks, ``log`` (one row per step), those of the task's ``about``, and ``run``
-    (the seconds of the whole unit).
+    (the seconds of the whole unit). What the run wrote stays in its folder, so that to run it again trains nothing.
     """
-    unit = Unit(TASKS[task], method, seed)
     began = time.perf_counter()
-    folder = place.out / task / str(seed) / method
+    unit, folder = Unit(TASKS[task], method, seed), _folder(task, method, seed, place)
     folder.mkdir(parents=True, exist_ok=True)
     with quietly(folder.parent / f"{method}.txt"):
         settings = dataclasses.replace(unit.task.training(place, method, seed), out=folder)
@@ -112,8 +120,16 @@ def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
             frames += [pd.DataFrame([row]) for row in unit.task.about(place, method, seed)]
     seconds = pd.DataFrame({"kind": ["run"], "seconds": [time.perf_counter() - began]})
     frame = pd.concat([*frames, seconds], ignore_index=True)
-    remove(folder)  # weights of half a gigabyte, which the frame has outlived
     return in_single(frame).assign(task=task, method=method, seed=seed)
+
+
+def _folder(task: str, method: str, seed: int, place: Place) -> Path:
+    """Return where a run keeps its weights and looks; it takes the arguments of ``run_unit``."""
+    return place.out / task / str(seed) / method
+
+
+def _remove_run(part: Part) -> None:
+    remove(_folder(**part.arguments))
 
 
 class _Looks:
