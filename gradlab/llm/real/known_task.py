@@ -19,7 +19,6 @@ import pandas as pd
 from gradlab.console import say
 from gradlab.llm.data.pair_forms import Message
 from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
-from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import encode_prompt
 from gradlab.llm.model import loading
 from gradlab.llm.model.finished import read_done
@@ -30,7 +29,7 @@ from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.real.text_reward import PER_WORD, SCALE, sentiment, utility, words
 from gradlab.llm.train.reward_head import fit_reward_head
 from gradlab.llm.train.run_settings import PPO, Settings
-from gradlab.llm.train.section_settings import LogSettings, PPOSettings, ReferenceSettings
+from gradlab.llm.train.section_settings import PPOSettings
 from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
@@ -101,21 +100,11 @@ class KnownTask(RealTask):
     def training(self, place: Place, method: str, seed: int) -> Settings:
         """Return the settings by which a method is trained."""
         settings = self.of(place)
-        train, held_out = self.inputs(place, seed)
-        text = self.methods(place)[method]
-        ppo = settings["ppo"] if text == PPO else None
-        return Settings(
-            model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
-            loss=(text or "dpo",), recipe="gentle", reference=ReferenceSettings(steps=0),
-            steps=settings["steps"], learning_rate=settings["learning_rate"],
+        ppo = settings["ppo"] if self.methods(place)[method] == PPO else None
+        return self.common_training(
+            place, method, seed, recipe="gentle", max_length=_LONGEST,
             batch=ppo["batch"] if ppo else settings["batch"], beta=ppo["beta"] if ppo else None,
             ppo=self._ppo(place, method, seed) if ppo else PPOSettings(),
-            micro=settings["batch"], seed=seed, max_length=_LONGEST, precision="fp32", device="cpu",
-            train_from=settings["train_from"], cache=place.out / self.name / str(seed) / "cache",
-            log=LogSettings(
-                sides_every=settings["sides_every"], validate_every=settings["validate_every"],
-                save_every=settings["looks"][0], keep=1,
-            ),
         )  # fmt: skip
 
     def _ppo(self, place: Place, method: str, seed: int) -> PPOSettings:
@@ -153,13 +142,8 @@ class KnownTask(RealTask):
         - ``sample``: ``index`` of the opening, ``logp``, ``ref_logp``, ``tokens``, ``finished``, ``text``, ``words``,
           ``sentiment``.
         """
-        return pd.concat([self._pairs(place, seed, model), self._samples(place, seed, model)], ignore_index=True)
-
-    def _pairs(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
-        if "held-out" not in model.memory:
-            data = prepare(self.training(place, REFERENCE, seed).flat(), model.tokenizer)
-            model.memory["held-out"] = data.part(data.held_out)
-        return held_out_rows(model, model.memory["held-out"])
+        pairs = held_out_rows(model, self.held_out(place, seed, model))
+        return pd.concat([pairs, self._samples(place, seed, model)], ignore_index=True)
 
     def _samples(self, place: Place, seed: int, model: Looked) -> pd.DataFrame:
         settings = self.of(place)

@@ -14,7 +14,6 @@ import pandas as pd
 
 from gradlab.llm.data.hold_out import prompt_key, split
 from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
-from gradlab.llm.data.prepare import prepare
 from gradlab.llm.data.tokens import encode_pairs
 from gradlab.llm.model import loading
 from gradlab.llm.model.finished import known_hash
@@ -22,12 +21,12 @@ from gradlab.llm.model.sampling import sample
 from gradlab.llm.real.looks import held_out_rows, sample_rows
 from gradlab.llm.real.task import REFERENCE, Looked, Place, RealTask
 from gradlab.llm.train.run_settings import Settings
-from gradlab.llm.train.section_settings import LogSettings, LoraSettings, ReferenceSettings
+from gradlab.llm.train.section_settings import LoraSettings
 from gradlab.store.files import write_whole
 from gradlab.streams import Purpose, stream
 
 PARTS = ("train", "held-out")
-_ALL = 4096  # tokens: longer than any pair that is kept
+_UNCUT = 4096  # tokens: longer than any pair that is kept
 
 
 class PairsTask(RealTask):
@@ -48,8 +47,8 @@ class PairsTask(RealTask):
         "beyond": {"nbdpo": "nbdpo:beta=1,clip=0.3", "nbdpo-symmetric": "nbdpo-symmetric:beta=1,clip=0.3"},
         # Pairs of at most ``longest`` tokens, prompt and longer response; 800 of them twice are 200 steps of 8.
         "longest": 192, "pairs": 800, "held_out": 240,
-        # The rate follows from pilots of "dpo" alone on seed 900, 48 steps: KL 0.01 at 2e-4, 0.1 to 0.2 at 1e-3. As KL
-        # grows with the square of the way, 200 steps at 1e-3 should end between 1 and 4 nats.
+        # The rate follows from pilots of "dpo" alone on seed 900, 48 steps: KL 0.01 at 2e-4, 0.1 to 0.2 at 1e-3. KL
+        # grows with the square of the distance from the start, so 200 steps at 1e-3 should end between 1 and 4 nats.
         "learning_rate": 1e-3, "steps": 200, "batch": 8, "lora": 16, "train_from": 24,
         "looks": [50, 100, 200], "prompts": 96, "each": 1, "sampled": 48, "sides_every": 20, "validate_every": 33,
     }  # fmt: skip
@@ -83,27 +82,15 @@ class PairsTask(RealTask):
     def training(self, place: Place, method: str, seed: int) -> Settings:
         """Return the settings by which a method is trained."""
         settings = self.of(place)
-        train, held_out = self.inputs(place, seed)
-        return Settings(
-            model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
-            loss=(self.methods(place)[method] or "dpo",), recipe="paper", reference=ReferenceSettings(steps=0),
-            steps=settings["steps"], learning_rate=settings["learning_rate"], batch=settings["batch"],
-            micro=settings["batch"], seed=seed, max_length=settings["longest"], precision="fp32", device="cpu",
-            lora=LoraSettings(rank=settings["lora"]), train_from=settings["train_from"],
-            cache=place.out / self.name / str(seed) / "cache",
-            log=LogSettings(
-                sides_every=settings["sides_every"], validate_every=settings["validate_every"],
-                save_every=settings["looks"][0], keep=1,
-            ),
+        return self.common_training(
+            place, method, seed, recipe="paper", max_length=settings["longest"], batch=settings["batch"],
+            lora=LoraSettings(rank=settings["lora"]),
         )  # fmt: skip
 
     def look(self, place: Place, seed: int, step: int, model: Looked) -> pd.DataFrame:
         """Return a row per held-out pair and a row per sampled response, see ``looks``."""
         settings = self.of(place)
-        if "held-out" not in model.memory:
-            data = prepare(self.training(place, next(iter(settings["methods"])), seed).flat(), model.tokenizer)
-            model.memory["held-out"] = data.part(data.held_out)
-        encoded = model.memory["held-out"]
+        encoded = self.held_out(place, seed, model)
         prompts = list(dict.fromkeys(pair.prompt for pair in encoded))[: settings["prompts"]]
         ids = [list(prompt) for prompt in prompts]
         drawn = sample(
@@ -118,7 +105,7 @@ def chosen_pairs(data: str, tokenizer: Any, settings: Mapping[str, Any], seed: i
     Only pairs that fit into ``longest`` tokens whole. Whole prompts are held out. ValueError where there are too few.
     """
     pairs, _ = read_pairs(data)
-    encoded, kept, _ = encode_pairs(pairs, tokenizer, template="chat", max_length=_ALL)
+    encoded, kept, _ = encode_pairs(pairs, tokenizer, template="chat", max_length=_UNCUT)
     short = [
         pairs[index] for index, pair in zip(kept, encoded, strict=True)
         if len(pair.prompt) + max(len(pair.win), len(pair.lose)) <= settings["longest"]

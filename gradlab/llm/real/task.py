@@ -13,7 +13,10 @@ from torch import Tensor
 
 from gradlab.checks import one_of
 from gradlab.llm.data.batches import Row
+from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.train.run_settings import Settings
+from gradlab.llm.train.section_settings import LogSettings, ReferenceSettings
 
 REFERENCE = "reference"  # the method of a unit that only looks at the model before any training
 
@@ -80,6 +83,29 @@ class RealTask(ABC):
     @abstractmethod
     def training(self, place: Place, method: str, seed: int) -> Settings:
         """Return the settings by which a method is trained."""
+
+    def common_training(self, place: Place, method: str, seed: int, **more: Any) -> Settings:
+        """Return the settings of a training: those that are the same in every task, and ``more`` by name."""
+        settings = self.of(place)
+        train, held_out = self.inputs(place, seed)
+        log = LogSettings(
+            sides_every=settings["sides_every"], validate_every=settings["validate_every"],
+            save_every=settings["looks"][0], keep=1,
+        )  # fmt: skip
+        return Settings(
+            model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
+            loss=(self.methods(place)[method] or "dpo",), reference=ReferenceSettings(steps=0),
+            steps=settings["steps"], learning_rate=settings["learning_rate"], micro=settings["batch"], seed=seed,
+            precision="fp32", device="cpu", train_from=settings["train_from"],
+            cache=place.out / self.name / str(seed) / "cache", log=log, **more,
+        )  # fmt: skip
+
+    def held_out(self, place: Place, seed: int, model: Looked) -> Sequence[Encoded]:
+        """Return a seed's held-out pairs as a model reads them; they are read once per training."""
+        if "held-out" not in model.memory:
+            data = prepare(self.training(place, REFERENCE, seed).flat(), model.tokenizer)
+            model.memory["held-out"] = data.part(data.held_out)
+        return model.memory["held-out"]
 
     def about(self, place: Place, method: str, seed: int) -> list[dict[str, Any]]:
         """Return rows, each with ``kind``, about what a training was made with beside its pairs; none by default."""
