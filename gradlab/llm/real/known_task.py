@@ -190,18 +190,18 @@ def draw_pairs(model: Any, tokenizer: Any, settings: Mapping[str, Any], part: st
     prompts = prompt_ids(tokenizer, settings, part)
     said: list[list[str]] = [[] for _ in names]
     for turn in range(_ROUNDS):
-        short = [place for place, ended in enumerate(said) if len(_paired(ended)) < wanted]
+        short = [index for index, ended in enumerate(said) if len(_paired(ended)) < wanted]
         if not short:
             break
         drawn = sample(
-            model, tokenizer, [prompts[place] for place in short],
+            model, tokenizer, [prompts[index] for index in short],
             each=_MORE if turn else math.ceil(_SPARE * (wanted + 1)), longest=settings["longest"],
             seed=int(stream(seed, Purpose.TEXT_PAIRS, list(PARTS).index(part), turn).integers(2**62)), batch=64,
             title=f"pairs, {part}, round {turn + 1}",
         )  # fmt: skip
-        for place, text, ended in zip(drawn.prompts, texts(drawn, tokenizer), drawn.finished, strict=True):
+        for index, text, ended in zip(drawn.prompts, texts(drawn, tokenizer), drawn.finished, strict=True):
             if ended and text.strip():
-                said[short[place]].append(text)
+                said[short[index]].append(text)
     else:
         raise ValueError(f"model must end its responses within {settings['longest']} tokens, which it hardly ever does")
     rng = stream(seed, Purpose.TEXT_LABELS, list(PARTS).index(part))
@@ -216,8 +216,8 @@ def _paired(said: Sequence[str]) -> list[tuple[str, str]]:
     return [(first, second) for first, second in itertools.pairwise(said) if first.strip() != second.strip()]
 
 
-def _labelled(opening: str, pair: Sequence[str], draw: float, place: str) -> Pair:
+def _labelled(opening: str, pair: Sequence[str], draw: float, source: str) -> Pair:
     """Return the pair with its winner: the first response where ``draw``, from 0 to 1, is below its chance to win."""
     first, second = utility([opening, opening], pair)
     chosen, rejected = pair if draw < 1 / (1 + math.exp(second - first)) else reversed(pair)
-    return Pair(prompt_of(opening), chosen, rejected, place)
+    return Pair(prompt_of(opening), chosen, rejected, source)

@@ -36,7 +36,7 @@ def sample_rows(model: Looked, prompts: Sequence[list[int]], drawn: Samples) -> 
     Columns: ``index`` of the prompt, ``logp``, ``ref_logp`` (nats), ``tokens``, ``finished``
     (1 where the model ended it, else 0; a number, as PPO's log has the share under this name).
     """
-    rows: list[Row] = [(prompts[place], tokens) for place, tokens in zip(drawn.prompts, drawn.tokens, strict=True)]
+    rows: list[Row] = [(prompts[index], tokens) for index, tokens in zip(drawn.prompts, drawn.tokens, strict=True)]
     logp, ref_logp = model.both(rows)
     return pd.DataFrame({
         "kind": "sample", "index": drawn.prompts, "logp": logp, "ref_logp": ref_logp,

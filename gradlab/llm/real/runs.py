@@ -192,6 +192,6 @@ def _both(policy: PolicyModel, reference: PolicyModel, rows: Sequence[Row]) -> t
         return _scored(policy, rows), _scored(reference, rows)
     logps = torch.zeros(2, len(rows), dtype=torch.float64)
     for part in dealt(np.array([len(prompt) + len(response) for prompt, response in rows]), MICRO):
-        batch = policy.batch([rows[place] for place in part])
+        batch = policy.batch([rows[index] for index in part])
         logps[:, part] = torch.stack([model(**batch).double() for model in (policy, reference)])
     return logps[0], logps[1]

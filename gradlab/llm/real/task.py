@@ -136,7 +136,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Unit:
-    """One training: a task, a method and a seed."""
+    """One unit of work: a method and a seed of a task."""
 
     task: RealTask
     method: str
