@@ -23,7 +23,7 @@ from gradlab.llm.data.pairs import json_lines, read_pairs
 from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
 from gradlab.llm.model.sampling import Samples
 from gradlab.llm.real import known_task, runs
-from gradlab.llm.real.budget import Kind, hours_of_core, page, table
+from gradlab.llm.real.budget import Kind, hours_of_core, kinds, page, table
 from gradlab.llm.real.declared_models import refuse_other_models, weights_sha256
 from gradlab.llm.real.known_task import KnownTask, draw_pairs
 from gradlab.llm.real.openings import HELD_OUT, TRAIN, openings
@@ -327,11 +327,26 @@ def test_the_committed_budget_is_that_of_the_measured_seconds():
     assert (Path(__file__).parents[1] / "figures" / "llm" / "real" / "BUDGET.md").read_text(encoding="utf-8") == page()
 
 
+def test_the_budget_counts_the_runs_that_the_tasks_declare(tmp_path, monkeypatch):
+    place = Place("any", tmp_path, tmp_path)
+
+    def counts(core):
+        return sum(kind.runs for kind in kinds() if kind.core == core and "of a seed" not in kind.name)
+
+    for _ in range(2):
+        units = units_of(list(runs.TASKS.values()), place)
+        core = [unit for unit in units if unit.method in unit.task.of(place)["methods"]]
+        assert (counts(True), counts(False)) == (len(core), len(units) - len(core))
+        few = {"seeds": [1000, 1001], "methods": {REFERENCE: None, "dpo": "dpo"}, "beyond": {"ppo": "ppo"}}
+        monkeypatch.setattr(KnownTask, "settings", {**KnownTask.settings, **few})
+    assert "| known: 1 pair losses, 200 steps with 3 looks | 2 |" in page()
+
+
 def test_the_budget_counts_the_core_and_refuses_more_than_twelve_hours():
-    kinds = [Kind("a pair loss", 21, 1200.0), Kind("PPO", 6, 3600.0, core=False)]
-    assert hours_of_core(kinds) == 3.5
-    lines = table(kinds)
+    pilots = [Kind("a pair loss", 21, 1200.0), Kind("PPO", 6, 3600.0, core=False)]
+    assert hours_of_core(pilots) == 3.5
+    lines = table(pilots)
     assert lines[2] == "| a pair loss | 21 | 20.0 | 7.0 | yes |"
     assert lines[-1] == "| **core, on 2 cores** | 21 |  | 3.5 |  |"
-    with pytest.raises(ValueError, match=r"^kinds must take at most 12 hours on 2 cores, got 35\.0$"):
+    with pytest.raises(ValueError, match=r"^runs must take at most 12 hours on 2 cores, got 35\.0$"):
         table([Kind("a pair loss", 210, 1200.0)])

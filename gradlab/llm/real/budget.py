@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gradlab.llm.real.known_task import KnownTask
+from gradlab.llm.real.pairs_task import PairsTask
+from gradlab.llm.real.task import REFERENCE, RealTask
+from gradlab.llm.train.run_settings import PPO
 from gradlab.store.markdown import markdown_table
 
 CORES = 2
@@ -32,15 +36,15 @@ class Kind:
         return self.runs * self.seconds / 3600
 
 
-def hours_of_core(kinds: Sequence[Kind]) -> float:
+def hours_of_core(runs: Sequence[Kind]) -> float:
     """Return the hours that all runs of the core take on ``CORES`` cores, one run per core."""
-    return sum(kind.hours for kind in kinds if kind.core) / CORES
+    return sum(kind.hours for kind in runs if kind.core) / CORES
 
 
-def table(kinds: Sequence[Kind]) -> list[str]:
+def table(runs: Sequence[Kind]) -> list[str]:
     """Return the budget as a Markdown table; ValueError where the core takes more than ``HOURS``."""
-    if hours_of_core(kinds) > HOURS:
-        raise ValueError(f"kinds must take at most {HOURS:g} hours on {CORES} cores, got {hours_of_core(kinds):.1f}")
+    if hours_of_core(runs) > HOURS:
+        raise ValueError(f"runs must take at most {HOURS:g} hours on {CORES} cores, got {hours_of_core(runs):.1f}")
     rows = [
         [
             kind.name,
@@ -49,37 +53,56 @@ def table(kinds: Sequence[Kind]) -> list[str]:
             f"{kind.hours:.1f}",
             "yes" if kind.core else "if time is left",
         ]
-        for kind in kinds
+        for kind in runs
     ]
     head = ["runs", "number", "minutes per run, one core", "hours in all, one core", "core"]
     total = [
         f"**core, on {CORES} cores**",
-        str(sum(kind.runs for kind in kinds if kind.core)),
+        str(sum(kind.runs for kind in runs if kind.core)),
         "",
-        f"{hours_of_core(kinds):.1f}",
+        f"{hours_of_core(runs):.1f}",
         "",
     ]
     return markdown_table(head, [*rows, total], ["---", "---:", "---:", "---:", "---"])
 
 
-# Seconds of the pilots: seeds below 1000, two processes at a time on two cores that others used too, so upper bounds.
-# Those of hh are 3.0 s per step of its pilot, 78 s of a look at a sixth of the pairs and a quarter of the samples, and
-# 0.55 s per pair for hidden states, in seconds of the processor, for the declared numbers of each.
-# PPO is an estimate: twice the responses of a pair loss are scored per step, after they have been sampled. On a fitted
-# reward model all layers read its 3,456 responses and 3,200 sampled ones as well, each with its prompt.
-KINDS: tuple[Kind, ...] = (
-    Kind("known: pairs of a seed, sampled and labelled", 3, 733.0),
-    Kind("known: hidden states and the reference's log-probabilities of a seed", 3, 840.0),
-    Kind("known: looks at the reference", 3, 120.0),
-    Kind("known: 7 pair losses, 200 steps with 3 looks", 21, 888.0),
-    Kind("known: 2 naive pair losses", 6, 888.0, core=False),
-    Kind("known: PPO on the true reward (estimated)", 3, 3000.0, core=False),
-    Kind("known: PPO on a fitted reward model (estimated)", 3, 4500.0, core=False),
-    Kind("hh: hidden states and the reference's log-probabilities of a seed", 3, 600.0),
-    Kind("hh: looks at the reference", 3, 300.0),
-    Kind("hh: 7 pair losses, 200 steps with 3 looks", 21, 1400.0),
-    Kind("hh: 2 naive pair losses", 6, 1400.0, core=False),
-)
+def kinds() -> tuple[Kind, ...]:
+    """Return all runs that the tasks declare, and what each seed needs before them, with the seconds of the pilots."""
+    known, hh = KnownTask(), PairsTask()
+    beyond = list(known.settings["beyond"])
+    # Pilots: seeds below 1000, two processes at a time on two cores that others used too, so upper bounds. Those of hh
+    # are 3.0 s per step of its pilot, 78 s of a look at a sixth of the pairs and a quarter of the samples, and 0.55 s
+    # per pair for hidden states, in seconds of the processor, for the declared numbers of each.
+    # PPO is an estimate: twice the responses of a pair loss are scored per step, after they have been sampled. On a
+    # fitted reward model all layers read its 3,456 responses and 3,200 sampled ones as well, each with its prompt.
+    return (
+        _kind(known, "pairs of a seed, sampled and labelled", 733.0),
+        _kind(known, "hidden states and the reference's log-probabilities of a seed", 840.0),
+        _kind(known, "looks at the reference", 120.0),
+        *_pair_losses(known, 888.0),
+        _kind(known, "PPO on the true reward (estimated)", 3000.0, beyond.count("ppo"), core=False),
+        _kind(known, "PPO on a fitted reward model (estimated)", 4500.0, beyond.count("ppo-fitted"), core=False),
+        _kind(hh, "hidden states and the reference's log-probabilities of a seed", 600.0),
+        _kind(hh, "looks at the reference", 300.0),
+        *_pair_losses(hh, 1400.0),
+    )
+
+
+def _kind(task: RealTask, name: str, seconds: float, per_seed: int = 1, *, core: bool = True) -> Kind:
+    """Return the runs of a task of which each seed has ``per_seed``."""
+    return Kind(f"{task.name}: {name}", len(task.settings["seeds"]) * per_seed, seconds, core)
+
+
+def _pair_losses(task: RealTask, seconds: float) -> tuple[Kind, Kind]:
+    """Return a task's trainings by pair losses: those of the core, and the naive ones, which are beyond it."""
+    settings = task.settings
+    core = [name for name in settings["methods"] if name != REFERENCE]
+    naive = [name for name, loss in settings["beyond"].items() if loss != PPO]
+    size = f"{settings['steps']} steps with {len(settings['looks'])} looks"
+    return (
+        _kind(task, f"{len(core)} pair losses, {size}", seconds, len(core)),
+        _kind(task, f"{len(naive)} naive pair losses", seconds, len(naive), core=False),
+    )
 
 
 def page() -> str:
@@ -90,5 +113,5 @@ def page() -> str:
         "a slice (`make llm-real MODEL=FOLDER MINUTES=60`) begins no run after its end, and a run that is stopped goes "
         "on from its last checkpoint. Methods are cut if time is short, not steps. PPO on a fitted reward model was "
         "added later, before its first run.", "",
-        *table(KINDS), "",
+        *table(kinds()), "",
     ])  # fmt: skip
