@@ -161,6 +161,19 @@ def resolved(name: str, path: Path | str) -> Path:
         raise ValueError(f"{name} must not be a circle of links, got {in_words(text)}") from None
 
 
+def each_once(name: str, accepted: str, paths: Iterable[Path | str]) -> list[Path]:
+    """Return one or more paths as they are, if no two of them lead to one file or folder.
+
+    accepted  what the paths must name, such as "one data set or several": for the error, which lists the paths.
+
+    Raises what ``resolved`` raises, too.
+    """
+    given = [Path(path_text(name, path)) for path in paths]
+    if not given or len({resolved(name, path) for path in given}) < len(given):
+        raise ValueError(f"{name} must name {accepted}, each once, got {' '.join(map(in_words, given)) or 'none'}")
+    return given
+
+
 def output_folder(name: str, path: Path | str) -> Path:
     """Return the path of a folder, or of one that can still be made there; ValueError where something else is.
 

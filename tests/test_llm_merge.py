@@ -52,13 +52,14 @@ def test_a_merged_model_is_whole_and_computes_the_same(made):
     torch.testing.assert_close(logits(load_model(folder / "out")), logits(load_model(one)), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits(load_model(one)), logits(load_model(folder / "base")), atol=1e-3)
     assert done.moved < 1e-5
-    assert (done.dtype, done.quantised) == ("float32", None)
+    assert (done.dtype, done.quantised, done.adapters) == ("float32", None, 1)
+    assert f"{folder / 'base'} with its adapter merged, float32; log π" in str(done)
     assert load_tokenizer(folder / "out").get_vocab() == task_tokenizer().get_vocab()
 
 
 def test_updates_of_two_adapters_are_added(made):
     folder, one, two = made
-    merge([one, two], folder / "both")
+    assert " with 2 adapters merged, float32; " in str(merge([one, two], folder / "both"))
     sums = {name: load_file(folder / name / "model.safetensors") for name in ("base", "both")}
     for path in (one, two):
         merge([path], folder / f"{path.name}-out")
@@ -91,13 +92,15 @@ def test_adapters_on_different_bases_are_refused(made, capsys):
 
 
 def test_what_cannot_be_merged_is_refused_in_one_line(made, capsys):
-    folder, one, _ = made
+    folder, one, two = made
     run = folder / "run"
     adapter(run / "model", folder / "base", 5)
     for arguments, words in (
         ([folder / "base"], "adapters must be folders of LoRA adapters"),
-        ([run], "which is none; is it the folder model in it?"),
-        ([folder / "none"], "which is none"),
+        ([run], f"adapters must be folders of LoRA adapters; {run} holds none; did you mean {run / 'model'}?\n"),
+        ([folder / "none"], f"{folder / 'none'} holds none\n"),
+        ([one, one], f"adapters must name one or more folders of LoRA adapters, each once, got {one} {one}\n"),
+        ([one, two, folder / "run" / ".." / "one"], "each once, got "),
     ):
         assert main(["merge", *map(str, arguments), "--out", str(folder / "out")]) == 2
         assert words in capsys.readouterr().err

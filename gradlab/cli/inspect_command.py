@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from gradlab.checks import each_once
 from gradlab.cli.options import OPTIONAL, check_save, need, parsed, quiet_transformers, save
 from gradlab.console import say
 from gradlab.llm.data.pair_forms import CHOICES
@@ -70,8 +71,7 @@ class InspectCommand:
     def run(self) -> int:
         """Score, print, save."""
         check_save(self.save)
-        if not self.data or len({Path(data).resolve() for data in self.data}) < len(self.data):
-            raise ValueError(f"PAIRS must name one data set or several, each once, got {' '.join(self.data) or 'none'}")
+        each_once("PAIRS", "one data set or several", self.data)
         need("llm", "transformers")
         from gradlab.llm.data.pairs import read_pairs
         from gradlab.llm.look.inspection import inspect_data

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, one_of, positive, resolved
+from gradlab.checks import count, each_once, one_of, positive, resolved
 from gradlab.llm.data.pair_forms import messages_of
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text
@@ -136,11 +136,7 @@ def evaluate_runs(
     baseline  the method that ``evaluation_table.table`` is to pair others with; ValueError where a folder lacks it, or
               there is only one folder.
     """
-    paths = [Path(out) for out in outs]
-    if not paths or len({resolved("out", path) for path in paths}) < len(paths):
-        raise ValueError(
-            f"out must name one or more folders of runs, each once, got {' '.join(map(str, paths)) or 'none'}"
-        )
+    paths = each_once("out", "one or more folders of runs", outs)
     for path in paths:  # before hours are spent on the first
         if not (path / "data.json").is_file():
             raise FileNotFoundError(f"{path} is no run's folder, it has no data.json; gradlab train makes one")

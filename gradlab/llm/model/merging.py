@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from gradlab.checks import one_of
+from gradlab.checks import each_once, in_words, one_of
 from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import origin, whole_model
@@ -26,6 +26,7 @@ _SEEN = 64  # tokens of the text by which the merged model is compared with base
 class Merged:
     """A merged model: its folder, base, type of the weights, and how far log π moved.
 
+    adapters  how many were merged.
     moved     the largest difference of a token's log π (nats) between base with adapters and the merged model in its
               type, over the tokens of a text: rounding of the weights.
     quantised from which quantised weights the base was made whole; None for any other base.
@@ -33,14 +34,16 @@ class Merged:
 
     folder: Path
     base: str
+    adapters: int
     dtype: str
     moved: float
     quantised: str | None
 
     def __str__(self) -> str:
         whole = f" The base is from {self.quantised}." if self.quantised else ""
+        several = "its adapter" if self.adapters == 1 else f"{self.adapters} adapters"
         return (
-            f"{self.folder}: {self.base} with its adapter merged, {self.dtype}; log π of a token moved by at most "
+            f"{self.folder}: {self.base} with {several} merged, {self.dtype}; log π of a token moved by at most "
             f"{self.moved:.2g} nats.{whole}"
         )
 
@@ -54,12 +57,13 @@ def merge(
     out       a folder that is not there yet; it is written whole or not at all.
     dtype     the type of the weights written, "auto": the type in which the base is stored. Sums are in float32.
 
-    FileExistsError where ``out`` is there. ValueError for a model that is no adapter, for adapters on different bases,
-    for a tokenizer with tokens that the base does not have, and where the merged model is not what base and adapters
-    compute; OSError for what cannot be read or written. Nothing is written then.
+    FileExistsError where ``out`` is there. ValueError for a model that is no adapter, for an adapter that is named
+    twice, for adapters on different bases, for a tokenizer with tokens that the base does not have, and where the
+    merged model is not what base and adapters compute; OSError for what cannot be read or written. Nothing is written
+    then.
     """
     one_of("dtype", dtype, DTYPES)
-    out, folders = Path(out), [Path(adapter) for adapter in adapters]
+    out, folders = Path(out), each_once("adapters", "one or more folders of LoRA adapters", adapters)
     if os.path.lexists(out):
         raise FileExistsError(f"out must be a new folder, got {str(out)!r}, which is there")
     base = _shared_base(folders)
@@ -84,7 +88,7 @@ def merge(
 
     loading.save_folder(out, whole, tokenizer, check=check)
     moved = float((rounded - wanted).abs().max())
-    return Merged(out, base, str(kind).removeprefix("torch."), moved, origin(base))
+    return Merged(out, base, len(folders), str(kind).removeprefix("torch."), moved, origin(base))
 
 
 def _check_near(logps: torch.Tensor, wanted: torch.Tensor, where: str) -> None:
@@ -96,12 +100,10 @@ def _check_near(logps: torch.Tensor, wanted: torch.Tensor, where: str) -> None:
 
 def _shared_base(folders: Sequence[Path]) -> str:
     """Return the base of all adapters; ValueError where one is no adapter, or has another base."""
-    if not folders:
-        raise ValueError("adapters must name at least one folder of a LoRA adapter, got none")
     for folder in folders:
         if not loading.is_adapter(folder):
-            inside = "; is it the folder model in it?" if loading.is_adapter(folder / "model") else ""
-            raise ValueError(f"adapters must be folders of LoRA adapters, got {str(folder)!r}, which is none{inside}")
+            near = f"; did you mean {folder / 'model'}?" if loading.is_adapter(folder / "model") else ""
+            raise ValueError(f"adapters must be folders of LoRA adapters; {in_words(folder)} holds none{near}")
     bases = [loading.base_of(folder) for folder in folders]
     for folder, base in zip(folders[1:], bases[1:], strict=True):
         if base != bases[0] and (loading.model_hash(base) or base) != (loading.model_hash(bases[0]) or bases[0]):
