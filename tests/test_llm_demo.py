@@ -232,15 +232,21 @@ def test_tables_are_over_the_seeds_of_a_task_and_size(smoke):
     assert said.count("win-rate − dpo's") == 2
 
 
-def test_the_command_refuses_to_keep_a_part(tmp_path, capsys):
-    assert main(["demo", "--out", str(tmp_path), "--seeds", "0", "--keep"]) == 2
-    assert capsys.readouterr().err.startswith("gradlab: keep must go with all tasks, sizes and seeds")
+@pytest.mark.parametrize(
+    "options", [[], ["--data", "d", "--seeds", "0"], ["--data", "d", "--smoke"], ["--tasks", "tokens"]]
+)
+def test_the_command_refuses_to_keep_a_part(tmp_path, monkeypatch, capsys, options):
+    monkeypatch.setattr(laptop_run, "run_demo", lambda *_, **__: pytest.fail("it must not train"))
+    assert main(["demo", "--out", str(tmp_path), *options, "--keep"]) == 2
+    assert capsys.readouterr().err == (
+        "gradlab: keep needs --data and all tasks, sizes and seeds: leave out --tasks, --sizes, --seeds and --smoke\n"
+    )
 
 
 def test_frames_are_kept_where_the_claims_report_looks_for_them(smoke, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(laptop_run, "run_demo", lambda *_, **__: smoke[1])
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--keep"]) == 0
+    assert main(["demo", "--data", "pairs.jsonl", "--keep"]) == 0
     frame, manifest = load_frame(tmp_path / "figures/llm/evaluation.parquet")
     assert manifest["command"] == "gradlab demo --data PAIRS --keep"
     assert frame["method"].tolist() == ["reference", *METHODS]

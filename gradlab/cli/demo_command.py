@@ -43,7 +43,8 @@ class DemoCommand:
     smoke: bool = False
     """Try the whole path in a minute, on the task tokens; the numbers mean nothing."""
     keep: bool = False
-    """Write the frames to FOLDER/llm, where the claims report looks for them; needs all tasks, sizes and seeds."""
+    """Write the frames to FOLDER/llm, where the claims report looks for them; needs --data and all tasks,
+    sizes and seeds."""
     folder: Path = Path("figures")
     """The folder of the figures, for --keep."""
 
@@ -52,8 +53,10 @@ class DemoCommand:
         need("llm", "transformers")
         from gradlab.llm.demo import laptop_run
 
-        if self.keep and (self.tasks or self.sizes or self.seeds or self.smoke):
-            raise ValueError("keep must go with all tasks, sizes and seeds, and with data; leave out the others")
+        if self.keep and (self.data is None or self.tasks or self.sizes or self.seeds or self.smoke):
+            raise ValueError(
+                "keep needs --data and all tasks, sizes and seeds: leave out --tasks, --sizes, --seeds and --smoke"
+            )
         settings = laptop_run.SMOKE if self.smoke else laptop_run.SETTINGS
         tasks = self.tasks or (("tokens",) if self.data is None or self.smoke else ())
         with quiet_transformers():
