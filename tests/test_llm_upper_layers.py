@@ -192,6 +192,16 @@ def test_a_cache_without_room_is_one_line(tmp_path, monkeypatch):
 def test_a_layer_that_is_not_there_is_one_line(tmp_path, first):
     with pytest.raises(ValueError, match=f"train_from must be from 1 to 3 for LlamaForCausalLM.*got {first}"):
         policy_of(tiny_model(layers=4), tmp_path, first)
+    with pytest.raises(ValueError, match=f"train_from must be from 1 to 3 for LlamaForCausalLM.*got {first}"):
+        with_lora(tiny_model(layers=4), 2, 4.0, ("all-linear",), first=first)
+
+
+def test_an_adapter_on_layers_without_its_targets_is_one_line():
+    words = r"^lora.targets must name linear layers in the model's layers from train_from, 2, on; got up down$"
+    with pytest.raises(ValueError, match=words):
+        with_lora(tiny_model(layers=4), 2, 4.0, ("up", "down"), first=2)
+    with pytest.raises(ValueError, match=r"^rank must be a whole number ≥ 1, got 0$"):
+        with_lora(tiny_model(layers=4), 0, 4.0, ("all-linear",))
 
 
 def sliding():

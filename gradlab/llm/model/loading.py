@@ -155,6 +155,8 @@ def with_lora(
     """Return the model with a new LoRA adapter, which alone is trained; the base is frozen.
 
     targets  names of linear layers, or ``all-linear``. first: the lowest of the decoder's layers that gets any.
+
+    ValueError for targets that the layers do not have, and for a ``first`` beyond the last layer.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -163,7 +165,7 @@ def with_lora(
     if first:
         chosen = _linear_from(model, first, [] if every else targets)
     config = LoraConfig(
-        r=count("lora_rank", rank, 1), lora_alpha=alpha,  # type: ignore[arg-type]
+        r=count("rank", rank, 1), lora_alpha=alpha,  # type: ignore[arg-type]
         target_modules=chosen, lora_dropout=dropout,
         task_type="CAUSAL_LM",
     )  # fmt: skip
@@ -181,7 +183,7 @@ def _linear_from(model: Any, first: int, targets: Sequence[str]) -> list[str]:
     """
     from transformers.pytorch_utils import Conv1D
 
-    _, layers = layers_of(model)
+    _, layers = layers_above(model, first)
     there = {id(part) for layer in layers[first:] for part in layer.modules()}
     names = [
         name
@@ -191,10 +193,23 @@ def _linear_from(model: Any, first: int, targets: Sequence[str]) -> list[str]:
     ]  # fmt: skip
     if not names:
         raise ValueError(
-            f"lora.targets must name linear layers in the model's layers from train_from on, got {list(targets)} and "
-            f"{first} of {len(layers)}"
+            f"lora.targets must name linear layers in the model's layers from train_from, {first}, on; got "
+            f"{' '.join(targets) or 'all-linear'}"
         )
     return names
+
+
+def layers_above(base: Any, first: int) -> tuple[str, torch.nn.ModuleList]:
+    """Return ``layers_of`` a model's decoder; ValueError unless layer ``first`` (the lowest is 0) has some below it."""
+    name, layers = layers_of(base)
+    kind = type(base).__name__
+    if not layers:
+        raise ValueError(f"train_from cannot be used with {kind}, whose decoder has no list of layers")
+    if not 0 < first < len(layers):
+        raise ValueError(
+            f"train_from must be from 1 to {len(layers) - 1} for {kind}, which has {len(layers)} layers; got {first}"
+        )
+    return name, layers
 
 
 def without_dropout(model: Any) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gradlab.console import out_of_memory
 from gradlab.llm.data.batches import Row, collate
 from gradlab.llm.model.group import Group
-from gradlab.llm.model.heads import at_rest, layers_of, random_ids, rounding, unwrapped
+from gradlab.llm.model.heads import at_rest, random_ids, rounding, unwrapped
+from gradlab.llm.model.loading import layers_above
 
 _TRIED: tuple[tuple[int, int], ...] = ((2, 4), (2, 2))  # tokens of prompt and response in the rows of the trial
 
@@ -43,16 +44,7 @@ class UpperLayers:
 
     def __init__(self, model: Any, first: int, group: Group | None = None) -> None:
         self._base = unwrapped(model)
-        name, layers = layers_of(self._base)
-        if not layers:
-            raise ValueError(
-                f"train_from cannot be used with {type(self._base).__name__}, whose decoder has no list of layers"
-            )
-        if not 0 < first < len(layers):
-            raise ValueError(
-                f"train_from must be from 1 to {len(layers) - 1} for {type(self._base).__name__}, which has "
-                f"{len(layers)} layers; got {first}"
-            )
+        name, layers = layers_above(self._base, first)
         self.first, self._name, self._layers = first, name, layers
         self._decoder = next(part for part in self._base.modules() if part._modules.get(name) is layers)
         facts = (group or Group()).on_main(lambda: self._tried(model))
