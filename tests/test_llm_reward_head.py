@@ -68,6 +68,12 @@ def test_prompts_that_follow_each_other_are_left_out_together(tmp_path):
     assert page["validation_loss"] > np.log(2) + 0.1, "what one subject teaches is wrong of the other"
 
 
+def test_a_fit_that_does_not_converge_is_an_error_of_numbers():
+    words = r"^the head's fit did not converge within 100 steps at ridge 0.1$"
+    with np.errstate(invalid="ignore"), pytest.raises(FloatingPointError, match=words):
+        newton(np.full((2, 1), np.nan), 0.1)
+
+
 def test_a_head_knows_what_is_preferred_and_all_else_stays(fitted):
     folder, made = fitted
     assert held_out_accuracy(made, asked(60, 1)).accuracy > 0.8

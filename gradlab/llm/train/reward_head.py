@@ -130,7 +130,7 @@ def _states(scorer: Scorer, ids: Sequence[list[int]]) -> np.ndarray:
 def newton(difference: np.ndarray, ridge: float) -> np.ndarray:
     """Return the weights (H,) that minimise mean −log σ(D w) + ridge/2 · |w|², for differences D (N, H).
 
-    ArithmeticError where Newton's method, with steps halved as long as they do not descend, does not converge.
+    FloatingPointError where Newton's method, with steps halved as long as they do not descend, does not converge.
     """
     number, width = difference.shape
     weights = np.zeros(width)
@@ -150,4 +150,4 @@ def newton(difference: np.ndarray, ridge: float) -> np.ndarray:
         while value(weights - size * step) > before - 0.25 * size * gain and size > 1e-6:
             size /= 2
         weights = weights - size * step
-    raise ArithmeticError(f"the head's fit did not converge within {_STEPS} steps at ridge {ridge:g}")
+    raise FloatingPointError(f"the head's fit did not converge within {_STEPS} steps at ridge {ridge:g}")
