@@ -117,12 +117,9 @@ def step_time(
     trained, frozen = shape.trained(lora_rank, lora_targets), bool(lora_rank)
     body = shape.layers * (shape.layer - 2 * shape.hidden)
     adapter = trained if frozen else 0
-    forward = 2 * (body + adapter) * tokens + 4 * shape.layers * shape.heads * shape.head_width * rows * width**2
-    backward = (
-        forward * 2.0
-        - 2 * body * tokens * frozen
-        + 0.5 * 4 * shape.layers * shape.heads * shape.head_width * (rows * width**2)
-    )
+    attention = 4 * shape.layers * shape.heads * shape.head_width * rows * width**2
+    forward = 2 * (body + adapter) * tokens + attention
+    backward = 2 * forward - 2 * body * tokens * frozen + attention / 2
     head = (4 if frozen else 6) * shape.vocabulary * shape.hidden * answers
     share = math.ceil(checkpointing * shape.layers) / shape.layers
     how = Computation(shape, adapters, lora_rank, half, spread, sequences=1, length=1)  # of a token
