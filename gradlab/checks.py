@@ -246,6 +246,23 @@ def number_of(name: str, kind: type, text: str) -> float | int | bool:
         raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
 
 
+def named_texts(name: str, form: str, texts: Iterable[str], *, last: bool = False) -> dict[str, str]:
+    """Return what texts of the form NAME=TEXT give, by name; ValueError for another form, or a name that comes twice.
+
+    form  says what is accepted, with the names' word first: "ARM=PAIRS".
+    last  split at a text's last = instead of its first, as the names may hold some.
+    """
+    given = dict[str, str]()
+    for text in texts:
+        key, equals, value = text.rpartition("=") if last else text.partition("=")
+        if not (key and equals and value):
+            raise ValueError(f"{name} must be {form}, got {shown(text)}")
+        if key in given:
+            raise ValueError(f"{name} must have each {form.partition('=')[0].lower()} once, got {key} twice")
+        given[key] = value
+    return given
+
+
 def named_values(accepted: str, owner: str, kinds: Mapping[str, Any], text: str) -> dict[str, Any]:
     """Return what "NAME=VALUE,…" gives, by name: numbers and truths in their types, anything else as a text.
 

@@ -176,6 +176,7 @@ def test_power_prints_a_table_with_proposals_and_what_is_not_simulated(folder, c
         (["--rater", "tired=1"], "rater must be one of tie, raters, prompts, position, careless, fatigue"),
         (["--rater", "careless=x"], "rater careless must be a number, got 'x'"),
         (["--rater", "careless"], "rater must be NAME=NUMBER"),
+        (["--rater", "careless=0", "careless=1"], "rater must have each name once, got careless twice"),
         (["--figure", "power.jpg"], "figure must name a file that ends in .png or .pdf"),
         (["--figure", "p.png", "--raters", *map(str, range(3, 17))], "figure must have at most 12 designs, got 14"),
     ],
@@ -379,6 +380,8 @@ def test_an_export_that_is_none_is_refused_in_one_line(folder, study, capsys):
     assert "export.json is torn or no JSON" in complaint(capsys)
     assert cli.main([*command, "--annotators", "ada"]) == 2
     assert "annotators must be ANNOTATOR=RATER, got 'ada'" in complaint(capsys)
+    assert cli.main([*command, "--annotators", "a=b=rater-1", "a=b=rater-2"]) == 2
+    assert "annotators must have each annotator once, got a=b twice" in complaint(capsys)
     (folder / "answers.jsonl").write_text("mine")
     assert cli.main(command) == 1
     assert "out must name a file that is not there yet" in complaint(capsys)

@@ -284,6 +284,7 @@ BAD_TARGETS = {
     "math has no 'preference'": "math:preference",
     "target missing.py:loss: missing.py is no file": "missing.py:loss",
     "target must be NAME,option=value,…, got 'beta' in": "math:log,beta",
+    "target must have each option once, got beta twice in": "math:log,beta=1,beta=2",
     "option of gradlab.losses:policy_gradient must be one of": "gradlab.losses:policy_gradient,gamma=1",
     "must be a function of log-probabilities, got int": 3,
     "must take one argument, a gradlab.PairLogps; or": lambda one, two: one,

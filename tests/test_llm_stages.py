@@ -420,6 +420,7 @@ BAD_OPTIONS = {
     "one loss with other numbers": ({"loss": ("dpo", "dpo:beta=2")}, "loss must name one or more losses, each once"),
     "one loss twice": ({"loss": ("dpo", "dpo")}, "loss must name one or more losses, each once"),
     "hyper": ({"hyper": ("clip=x",)}, "hyper must be NAME=VALUE with a number, got 'clip=x'"),
+    "hyper twice": ({"hyper": ("clip=0.1", "clip=0.2")}, "hyper must have each name once, got clip twice"),
     "hyper name": ({"hyper": ("clap=1",)}, "hyper must be one of .*; got 'clap'"),
     "lora target": ({"lora_rank": 2, "lora_targets": ("nope",)}, r"lora.targets must name linear layers .*\['nope'\]"),
     "device": ({"device": "cuda"}, "device must be auto or cpu on a machine without CUDA"),

@@ -247,6 +247,8 @@ def test_pairs_of_an_arm_that_is_not_there_are_refused(capsys):
     assert "arm of data must be one of" in capsys.readouterr().err
     assert main(["protocol", str(SMALL), "--data", "x.jsonl", "--dry-run"]) == 2
     assert "data must be ARM=PAIRS, got 'x.jsonl'" in capsys.readouterr().err
+    assert main(["protocol", str(SMALL), "--data", "hh=a", "hh=b", "--dry-run"]) == 2
+    assert "data must have each arm once, got hh twice" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_commands_and_tables_and_runs_nothing(capsys, tmp_path, monkeypatch):

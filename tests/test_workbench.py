@@ -150,6 +150,7 @@ def test_the_vectors_of_a_loss_are_those_of_the_file():
         (["dpo", "--formula", "h_l"], "loss must be a name or --formula, one of both"),
         (["dpo", "--number", "beta=1"], "number must go with --formula"),
         (["--formula", "-h_w", "--number", "beta"], "number must be NAME=NUMBER"),
+        (["--formula", "-h_w", "--number", "b=1", "b=2"], "number must have each name once, got b twice"),
         (["--formula", "-h_w", "--number", "beta=1"], "beta of mine must be used by its formula"),
         (["--formula", "-h_w.real"], "got an attribute"),
         (["--formula", "-h_w", "--name", "dpo"], "name of dpo must be one that no registered loss has"),

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import tyro
 
+from gradlab.checks import named_texts
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed
 from gradlab.console import say
@@ -50,12 +51,7 @@ class ProtocolCommand:
         from gradlab.store.artifacts import save_frame
 
         chosen = plan.read_plan(self.plan)
-        data = {}
-        for text in self.data:
-            arm, equals, pairs = text.partition("=")
-            if not equals or not pairs:
-                raise ValueError(f"data must be ARM=PAIRS, got {text!r}")
-            data[arm] = pairs
+        data = named_texts("data", "ARM=PAIRS", self.data)
         out = self.out or Path("runs") / chosen.name
         todo = steps.steps(chosen, out, data, self.model)
         if self.dry_run:

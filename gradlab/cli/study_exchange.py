@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from gradlab.checks import named_texts
 from gradlab.cli.options import OPTIONAL
 from gradlab.cli.study_answers import STUDY
 from gradlab.console import say, wrapped
@@ -102,22 +103,13 @@ class ImportCommand:
 
         study = read_study(self.study)
         _check_free(self.out)
-        found = imported(study, self.form, self.exported, _table(self.annotators))
+        annotators = named_texts("annotators", "ANNOTATOR=RATER", self.annotators, last=True)
+        found = imported(study, self.form, self.exported, annotators)
         _write(self.out, found.lines)
         say(f"saved: {self.out}, {len(found.lines)} answers")
         for note in found.notes:
             say("\n".join(wrapped(note, 100, "- ")))
         return 0
-
-
-def _table(names: Iterable[str]) -> dict[str, str]:
-    table = {}
-    for text in names:
-        annotator, equals, rater = text.rpartition("=")
-        if not equals or not annotator:
-            raise ValueError(f"annotators must be ANNOTATOR=RATER, got {text!r}")
-        table[annotator] = rater
-    return table
 
 
 def _check_free(file: Path) -> None:

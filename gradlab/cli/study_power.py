@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from gradlab.checks import between, number_of, one_of
+from gradlab.checks import between, named_texts, number_of, one_of
 from gradlab.cli.options import OPTIONAL
 from gradlab.console import say, wrapped
 
@@ -96,10 +96,7 @@ def rater_model(numbers: Sequence[str]) -> RaterModel:
     from gradlab.study import RaterModel
 
     given = {}
-    for text in numbers:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(f"rater must be NAME=NUMBER, as in careless=0.1, got {text!r}")
+    for name, value in named_texts("rater", "NAME=NUMBER, as in careless=0.1", numbers).items():
         given[one_of("rater", name, _LEANINGS)] = number_of(f"rater {name}", float, value)
     return RaterModel(**given)
 

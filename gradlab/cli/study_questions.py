@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from gradlab.checks import number_of, one_of
+from gradlab.checks import named_texts, number_of, one_of
 from gradlab.cli.options import field_texts
 from gradlab.console import one_line, say, wrapped
 from gradlab.study.plan import Analysis, Design, Goal, Plan, Primary, Stop, plan_of
@@ -99,12 +99,7 @@ def _nested(page: Page) -> Page:
 
 
 def _systems(answer: str) -> dict[str, str]:
-    systems = {}
-    for part in shlex.split(answer):
-        name, equals, source = part.partition("=")
-        if not equals or not name or not source:
-            raise ValueError(f"systems must be NAME=FILE, two or more with spaces between, got {part!r}")
-        systems[name] = source
+    systems = named_texts("systems", "NAME=FILE, two or more with spaces between", shlex.split(answer))
     if len(systems) < 2:
         raise ValueError("systems must be two or more, as in dpo=runs/a/dpo/model bdpo=runs/a/bdpo/model")
     return systems

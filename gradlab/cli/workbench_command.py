@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from gradlab.checks import number_of, output_folder
+from gradlab.checks import named_texts, number_of, output_folder
 from gradlab.cli.options import OPTIONAL, parsed
 from gradlab.console import say, wrapped
 
@@ -76,10 +76,7 @@ class WorkbenchCommand:
         if self.formula is None:
             return from_text(str(self.loss))
         given = {}
-        for text in self.number:
-            key, equals, value = text.partition("=")
-            if not equals or key in given:
-                raise ValueError(f"number must be NAME=NUMBER, each name once, got {text!r}")
+        for key, value in named_texts("number", "NAME=NUMBER", self.number).items():
             given[key] = number_of(f"number {key}", float, value)
         return formula_loss(self.name, self.formula, **{**dict.fromkeys(free_names(self.formula), 1.0), **given})
 

@@ -185,6 +185,8 @@ def _options(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key.isidentifier():
             raise ValueError(f"target must be NAME,option=value,…, got {shown(part)} in {shown(text)}")
+        if key in given:
+            raise ValueError(f"target must have each option once, got {key} twice in {shown(text)}")
         try:
             given[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

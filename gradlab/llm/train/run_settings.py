@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import torch
 import tyro
 
-from gradlab.checks import between, count, number_of, one_of, positive
+from gradlab.checks import between, count, named_texts, number_of, one_of, positive
 from gradlab.llm.data.hold_out import HoldOut
 from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.data.template_dates import check_date
@@ -42,6 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 # Losses for which a recipe's β is meant: the paper's, and kin of DPO whose β means the same.
 OF_RECIPES = ("dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight")
+_NUMBER = "NAME=VALUE with a number"
 _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 
 
@@ -313,15 +314,12 @@ class Settings:
     def _hyper(self) -> dict[str, Any]:
         menu = {name: of for name, of in hyper_parameters(batches=True).items() if name != "beta"}
         values = {}
-        for text in self.hyper:
-            name, equals, value = text.partition("=")
+        for name, value in named_texts("hyper", _NUMBER, self.hyper).items():
             one_of("hyper", name, menu)
             try:
                 values[name] = menu[name].kind(value)
             except ValueError:
-                equals = ""
-            if not equals:
-                raise ValueError(f"hyper must be NAME=VALUE with a number, got {text!r}")
+                raise ValueError(f"hyper must be {_NUMBER}, got {f'{name}={value}'!r}") from None
         return values
 
 
