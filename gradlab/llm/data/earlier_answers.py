@@ -45,7 +45,8 @@ class AnswerMarks:
         return cls(tuple(header), frozenset(ends))
 
     def spans(self, prompt: Sequence[int]) -> list[tuple[int, int]]:
-        """Return where each earlier answer in a prompt begins and stops, its end included; one without an end is none.
+        """Return where each earlier answer in a prompt begins and stops, its end included. An answer without an end is
+        left out.
 
         A template that writes earlier answers otherwise than new ones, such as without their thoughts' marks, shows
         none.

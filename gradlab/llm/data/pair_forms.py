@@ -69,7 +69,10 @@ class Record:
         return tuple(self._message(f"{name}[{index}]", message) for index, message in enumerate(value))
 
     def answered(self, name: str) -> tuple[tuple[Message, ...], Response]:
-        """Return the messages before a field's last, and the last, the assistant's: its text, if it holds no more."""
+        """Return the messages of a field before its last one, and the last, which must be the assistant's.
+
+        Of the last it is the text, or the whole message where it holds more.
+        """
         *before, last = self.messages(name)
         if last["role"] != "assistant":
             raise self.wrong(name, "end with a message of the assistant", self.get(name))

@@ -137,8 +137,9 @@ def remove(folder: Path) -> None:
 def is_done(folder: Path, key: str, decided: Mapping[str, Any] | None = None) -> bool:
     """Say whether ``folder`` holds the finished training of this key.
 
-    decided  the values that the key was made of, so that an error can say which of them differ from those in ``DONE``.
-    ValueError where the folder holds another training, or ``DONE`` is damaged.
+    decided  the values that the key was made of, so that an error can say which of them differ from those in
+             ``done.json``.
+    ValueError where the folder holds another training, or ``done.json`` is damaged.
     """
     page = read_done(folder)
     if page is None:

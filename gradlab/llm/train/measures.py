@@ -28,7 +28,9 @@ def in_batches(loss: BatchLoss, parts: Sequence[np.ndarray]) -> Callable[[PairLo
 def batch_row(
     loss: PairLoss | BatchLoss, logps: PairLogps, values_of: Callable[[PairLogps], Tensor] | None = None
 ) -> dict[str, float]:
-    """Return those columns of a training log (``COLUMNS``) that follow from log-probabilities alone: means over pairs.
+    """Return the columns of a training log that follow from log-probabilities alone, as means over pairs.
+
+    Their names are among ``gradlab.doctor.log_columns.COLUMNS``.
 
     loss       its ``beta`` is the rewards' β, which is 1 for a loss without ``beta``.
     logps      in any shape, precision and place; the computation is in float64 on the CPU, so that nothing of a pair is
