@@ -22,7 +22,17 @@ from hypothesis import strategies as st
 from tiny_llm import tiny_model, tiny_settings
 from transformers import LlamaConfig
 
-from gradlab.llm.data.batches import Layout, apart, batch_at, collate, dealt, lengths, padded, pair_rows, steps_an_epoch
+from gradlab.llm.data.batches import (
+    Layout,
+    apart,
+    batch_at,
+    collate,
+    dealt,
+    lengths,
+    padded,
+    pair_rows,
+    steps_per_epoch,
+)
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, precision_on
@@ -246,7 +256,7 @@ def test_responses_that_share_a_row_have_the_log_probabilities_and_gradients_of_
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3))
 def test_every_epoch_sees_each_pair_once_in_an_order_of_its_own(number, batch, seed):
-    steps = steps_an_epoch(number, batch)
+    steps = steps_per_epoch(number, batch)
     epochs = [
         np.concatenate([batch_at(epoch * steps + step, number, batch, seed) for step in range(steps)])
         for epoch in range(2)

@@ -81,21 +81,21 @@ class Layout:
         return sum(sum(map(len, row)) + (0 if once else (len(row) - 2) * len(row[0])) for row in rows)
 
 
-def steps_an_epoch(number: int, batch: int) -> int:
+def steps_per_epoch(number: int, batch: int) -> int:
     """Return the number of steps that see ``number`` items once; the last step of an epoch may be smaller."""
     return math.ceil(number / batch)
 
 
 def batch_at(step: int, number: int, batch: int, seed: int, purpose: Purpose = Purpose.ORDER) -> np.ndarray:
     """Return the indices of the items in step 0, 1, …: each epoch is a permutation that seed and purpose decide."""
-    epoch, place = divmod(step, steps_an_epoch(number, batch))
+    epoch, place = divmod(step, steps_per_epoch(number, batch))
     order = stream(seed, purpose, epoch).permutation(number)
     return order[place * batch : (place + 1) * batch]
 
 
 def seen_by(steps: int, number: int, batch: int, seed: int) -> np.ndarray:
     """Return the indices of the items that the first steps of ``batch_at`` see, sorted."""
-    if steps >= steps_an_epoch(number, batch):
+    if steps >= steps_per_epoch(number, batch):
         return np.arange(number)
     return np.sort(stream(seed, Purpose.ORDER, 0).permutation(number)[: steps * batch])
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.llm.data.batches import batch_at, dealt, steps_an_epoch
+from gradlab.llm.data.batches import batch_at, dealt, steps_per_epoch
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import Template
 from gradlab.llm.model.group import Group, Precision, computing
@@ -65,7 +65,7 @@ def train_reward(
 def _train(started: Started, settings: RewardSettings, micro: int) -> dict[str, Any]:
     """Train on the ids of winners and losers, from the newest checkpoint on; return a summary."""
     model, pairs = started.scorer.model.train(), started.ids
-    steps = math.ceil(settings.epochs * steps_an_epoch(len(pairs), settings.batch))
+    steps = math.ceil(settings.epochs * steps_per_epoch(len(pairs), settings.batch))
     group = Group(device=model.device)
     reward = RewardModel(model, group, settings, rate=settings.learning_rate, steps=steps)
     task = RewardTask(started.scorer, pairs, micro)

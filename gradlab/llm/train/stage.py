@@ -15,7 +15,7 @@ import torch
 
 from gradlab.console import say
 from gradlab.doctor.training_log import LOG
-from gradlab.llm.data.batches import lengths, pair_rows, seen_by, steps_an_epoch
+from gradlab.llm.data.batches import lengths, pair_rows, seen_by, steps_per_epoch
 from gradlab.llm.data.prepare import Data, prepare
 from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import Encoded, check_positions
@@ -81,7 +81,7 @@ class Run:
 
     def steps(self, epochs: float) -> int:
         """Return the number of steps in epochs."""
-        return math.ceil(epochs * steps_an_epoch(len(self.data.train), self.settings.batch))
+        return math.ceil(epochs * steps_per_epoch(len(self.data.train), self.settings.batch))
 
     def start_model(self, source: str) -> Any:
         """Return a model to be trained, with its adapter where LoRA is asked for."""
