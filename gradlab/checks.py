@@ -161,19 +161,6 @@ def resolved(name: str, path: Path | str) -> Path:
         raise ValueError(f"{name} must not be a circle of links, got {in_words(text)}") from None
 
 
-def each_once(name: str, accepted: str, paths: Iterable[Path | str]) -> list[Path]:
-    """Return one or more paths as they are, if no two of them lead to one file or folder.
-
-    accepted  what the paths must name, such as "one data set or several": for the error, which lists the paths.
-
-    Raises what ``resolved`` raises, too.
-    """
-    given = [Path(path_text(name, path)) for path in paths]
-    if not given or len({resolved(name, path) for path in given}) < len(given):
-        raise ValueError(f"{name} must name {accepted}, each once, got {' '.join(map(in_words, given)) or 'none'}")
-    return given
-
-
 def output_folder(name: str, path: Path | str) -> Path:
     """Return the path of a folder, or of one that can still be made there; ValueError where something else is.
 
@@ -244,23 +231,6 @@ def number_of(name: str, kind: type, text: str) -> float | int | bool:
     except ValueError:
         words = "a whole number" if kind is int else "a number"
         raise ValueError(f"{name} must be {words}, got {shown(text)}") from None
-
-
-def named_texts(name: str, form: str, texts: Iterable[str], *, last: bool = False) -> dict[str, str]:
-    """Return what texts of the form NAME=TEXT give, by name; ValueError for another form, or a name that comes twice.
-
-    form  says what is accepted, with the names' word first: "ARM=PAIRS".
-    last  split at a text's last = instead of its first, as the names may hold some.
-    """
-    given = dict[str, str]()
-    for text in texts:
-        key, equals, value = text.rpartition("=") if last else text.partition("=")
-        if not (key and equals and value):
-            raise ValueError(f"{name} must be {form}, got {shown(text)}")
-        if key in given:
-            raise ValueError(f"{name} must have each {form.partition('=')[0].lower()} once, got {key} twice")
-        given[key] = value
-    return given
 
 
 def named_values(accepted: str, owner: str, kinds: Mapping[str, Any], text: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gradlab.checks import each_once
 from gradlab.cli.options import OPTIONAL, check_save, need, parsed, quiet_transformers, save
 from gradlab.console import say
+from gradlab.given_once import each_once
 from gradlab.llm.data.pair_forms import CHOICES
 
 _DATE = tyro.conf.arg(metavar="YYYY-MM-DD", help_behavior_hint="(left out: today)")

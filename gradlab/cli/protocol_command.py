@@ -13,10 +13,10 @@ from typing import Annotated
 
 import tyro
 
-from gradlab.checks import named_texts
 from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed
 from gradlab.console import say
+from gradlab.given_once import named_texts
 
 _PLAN = tyro.conf.arg(metavar="PLAN", help_behavior_hint="(required)")
 _PAIRS = tyro.conf.arg(metavar="ARM=PAIRS [ARM=PAIRS ...]", help_behavior_hint="(left out: the plan's)")

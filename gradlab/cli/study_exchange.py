@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from gradlab.checks import named_texts
 from gradlab.cli.options import OPTIONAL
 from gradlab.cli.study_answers import STUDY
 from gradlab.console import say, wrapped
+from gradlab.given_once import named_texts
 
 _EXPORT = tyro.conf.arg(metavar="EXPORT", help_behavior_hint="(required)")
 _JUDGE = tyro.conf.arg(metavar="NAME=SPEC", help_behavior_hint="(required)")

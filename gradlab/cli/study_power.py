@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from gradlab.checks import between, named_texts, number_of, one_of
+from gradlab.checks import between, number_of, one_of
 from gradlab.cli.options import OPTIONAL
 from gradlab.console import say, wrapped
+from gradlab.given_once import named_texts
 
 if TYPE_CHECKING:
     from gradlab.study import Plan, Power, RaterModel

@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from gradlab.checks import named_texts, number_of, one_of
+from gradlab.checks import number_of, one_of
 from gradlab.cli.options import field_texts
 from gradlab.console import one_line, say, wrapped
+from gradlab.given_once import named_texts
 from gradlab.study.plan import Analysis, Design, Goal, Plan, Primary, Stop, plan_of
 
 Page = dict[str, Any]  # the answers so far, by the path of the field, such as design.ties

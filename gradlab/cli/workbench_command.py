@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from gradlab.checks import named_texts, number_of, output_folder
+from gradlab.checks import number_of, output_folder
 from gradlab.cli.options import OPTIONAL, parsed
 from gradlab.console import say, wrapped
+from gradlab.given_once import named_texts
 
 if TYPE_CHECKING:
     from gradlab.atlas import Workbench

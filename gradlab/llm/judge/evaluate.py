@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from gradlab.checks import count, each_once, one_of, positive, resolved
+from gradlab.checks import count, one_of, positive, resolved
+from gradlab.given_once import each_once
 from gradlab.llm.data.pair_forms import messages_of
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from gradlab.checks import each_once, in_words, one_of
+from gradlab.checks import in_words, one_of
+from gradlab.given_once import each_once
 from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import origin, whole_model

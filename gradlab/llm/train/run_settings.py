@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import torch
 import tyro
 
-from gradlab.checks import between, count, named_texts, number_of, one_of, positive
+from gradlab.checks import between, count, number_of, one_of, positive
+from gradlab.given_once import named_texts
 from gradlab.llm.data.hold_out import HoldOut
 from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.data.template_dates import check_date
