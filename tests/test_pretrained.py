@@ -221,7 +221,7 @@ def test_a_claim_that_is_run_in_part_says_how_many_runs_there_are(tmp_path):
     for name in NEEDED[:2]:
         save_frame(made()[name], tmp_path / FILES[name], {})
     one = verdicts.judge_claims(tmp_path, ["pretrained-gain"])["pretrained-gain"]
-    assert (one.word, one.why) == ("not run", "1 of 9 runs are committed")
+    assert (one.word, one.why) == ("not run", "has 1 of 9 runs so far")
     assert verdicts.judge_claims(tmp_path / "none", ["pretrained-gain"])["pretrained-gain"].why.endswith(
         "none has been committed"
     )

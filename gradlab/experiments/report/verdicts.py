@@ -94,10 +94,10 @@ class Settled:
         """Return why the claim has no word; empty where it has one."""
         if self.word == NOT_RUN:
             begun = next((row.note.removesuffix(".") for row in self.of("primary") if row.note), "")
-            needed = [begun and f"{begun} are committed", self.claim.needs,
+            needed = [begun and f"has {begun} so far", self.claim.needs,
                       *(EXPERIMENTS[name].needs for name in self.claim.experiments),
                       *(MEASURED[name].needs for name in self.claim.measurements)]  # fmt: skip
-            return next(filter(None, needed), "nobody has committed the measurement")
+            return next(filter(None, needed), "needs a measurement that nobody has committed")
         return (lacking(self.frames) or "no row states it") if self.word == NOT_JUDGED else ""
 
     def of(self, role: str) -> list[Judged]:
