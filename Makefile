@@ -24,10 +24,10 @@ questions: .venv/.ready  ## the experiments on the paper's open questions, an ho
 atlas: .venv/.ready  ## every registered loss trained in the lab, ten minutes at most (QUICK=1 one minute, FRESH=1 all anew)
 	$(BIN)/gradlab figures atlas $(FIGURE_FLAGS)
 
-test: .venv/.ready  ## tests and the notebooks' cells, in three minutes: no browser, no whole training runs
+test: .venv/.ready  ## tests and the notebooks' cells, in four to nine minutes: no browser, no whole training runs
 	$(PYTEST) -m "not (slow or browser or long)"
 
-test-all: .venv/.ready  ## every test but those that run weekly, in a quarter of an hour
+test-all: .venv/.ready  ## every test but those that run weekly, in 25 to 45 minutes
 	$(PYTEST) -m "not long" --nbmake --nbmake-kernel=python3 tests notebooks \
 	  --deselect tests/test_notebooks.py::test_its_cells_run_one_after_the_other  # by nbmake, in kernels of their own
 

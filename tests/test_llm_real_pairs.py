@@ -42,6 +42,7 @@ def test_methods_and_seeds_are_those_that_the_claims_are_judged_by():
         assert {REFERENCE, *pretrained_runs.CORE} == set(task.settings["methods"])
         assert set(task.settings["beyond"]) <= set(pretrained_runs.BEYOND[task.name])
     assert pretrained_runs.PER_WORD == PER_WORD
+    assert TASKS["known"].settings["longest"] == pretrained_runs.LONGEST
     assert set(TASKS) == set(pretrained_runs.TASKS)
 
 

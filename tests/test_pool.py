@@ -73,7 +73,10 @@ def test_every_part_is_run_once(parts, log, workers):
 def test_a_caller_hears_of_each_frame_once_it_is_saved(parts, log):
     run_parts(square, parts[:1], label="squares", workers=1, progress=False)
     heard = []
-    saved = lambda part: heard.append((part.arguments["number"], part.is_done()))  # noqa: E731
+
+    def saved(part):
+        heard.append((part.arguments["number"], part.is_done()))
+
     with pytest.raises(KeyboardInterrupt):
         run_parts(breaks_at_two, parts, label="squares", workers=1, progress=False, saved=saved)
     assert heard == [(1, True)]

@@ -36,6 +36,7 @@ from gradlab.experiments.questions.pretrained_runs import (
     FILES,
     HALF,
     LENGTH,
+    LONGEST,
     METHODS,
     NAIVE,
     NEEDED,
@@ -98,7 +99,8 @@ WINNERS = Value(
 ENDED = replace(REWARD, column="reward_ended", unit=Unit("points of the true reward of responses that end", 1, 3))
 FINISHED = Value(
     "finished", 0.05, Unit("percentage points of responses", 100, 1),
-    "ends its responses within 20 tokens more often than", "ends its responses within 20 tokens less often than",
+    f"ends its responses within {LONGEST} tokens more often than",
+    f"ends its responses within {LONGEST} tokens less often than",
 )  # fmt: skip
 JUDGED = {"known": REWARD, "hh": RIGHT}  # what a task is about
 
@@ -157,7 +159,7 @@ def at_levels(
 def over_kl(claim: str, task: str, value: Value, baseline: str) -> Asked:
     """Return a comparison of bDPO with a control of equal effective β, over the KL in which both were looked at."""
     contrast = _contrast(claim, task, value, "bdpo", baseline, "robustness", "over shared KL ", ("task",), 1)
-    needed = (REFERENCE, *(method for pair in PARTNERS[baseline].items() for method in pair))
+    needed = tuple(method for pair in PARTNERS[baseline].items() for method in pair)
 
     def frame(runs: Runs) -> pd.DataFrame:
         looks = _of_task(runs.looks, task)

@@ -62,14 +62,14 @@ def over_shared_kl(looks: pd.DataFrame, value: str, baseline: str, power: float)
     check_rows(looks, _LOOK, ["kl", value])
     rows = []
     for seed in SEEDS:
-        own = looks[(looks["seed"] == seed) & (looks["step"] > 0)].sort_values("step")
-        paths = {method: _path(path, value, power) for method, path in own.groupby("method")}
+        trained = looks[(looks["seed"] == seed) & (looks["step"] > 0)].sort_values("step")
+        paths = {method: _path(path, value, power) for method, path in trained.groupby("method")}
         means = [_means(paths[ours], paths[theirs]) for ours, theirs in PARTNERS[baseline].items()]
         shared = [pair for pair in means if pair is not None]
         if not shared:
             return pd.DataFrame(columns=["task", "method", "seed", value])
         for method, mean in zip(("bdpo", baseline), np.mean(shared, axis=0).tolist(), strict=True):
-            rows.append({"task": own["task"].iloc[0], "method": method, "seed": seed, value: mean})
+            rows.append({"task": trained["task"].iloc[0], "method": method, "seed": seed, value: mean})
     return pd.DataFrame(rows)
 
 

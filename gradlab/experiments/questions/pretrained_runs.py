@@ -30,6 +30,7 @@ PPO = {"ppo": "PPO on the true reward", "ppo-fitted": "PPO on a fitted reward mo
 CORE = tuple(METHODS)
 BEYOND = {"known": (*NAIVE, *PPO), "hh": tuple(NAIVE)}  # as far as the budget goes
 PER_WORD = 0.03  # of the true reward of the openings: what each word costs, beside the sentiment
+LONGEST = 20  # tokens of a response to an opening, after which it is cut
 SIZE = "135M"
 
 

@@ -21,6 +21,7 @@ from gradlab.experiments.questions import (
 )
 from gradlab.experiments.questions.frontier import LEVELS
 from gradlab.experiments.questions.pretrained_levels import LEVELS as LEVELS_OF_PRETRAINED
+from gradlab.experiments.questions.pretrained_runs import LONGEST
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.experiments.report.claims import Claim
 
@@ -287,6 +288,7 @@ _PRETRAINED_SHARED = (
     "control of equal effective β, over the KL in which both were looked at, since declared levels below the first "
     "look read the line from the reference to it and not the trained policy"
 )
+_PRETRAINED_ENDED = f"as context, how many responses end within {LONGEST} tokens, and the true reward of those that do"
 _PRETRAINED_POWER = (
     "Intervals are over seeds, on one set of openings. With three seeds *no practical difference* needs differences "
     f"whose standard deviation over seeds is below {math.sqrt(3) / stats.t.ppf(0.95, 2):.2f} margins, even around 0"
@@ -306,8 +308,7 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         rule=f"bDPO minus length-weighted DPO {_PRETRAINED_KL}, two co-primaries: true reward, and length-controlled "
         f"accuracy on held-out real pairs. {_PRETRAINED_MARGINS}, so *no practical difference* confirms the claim. "
         "Robustness: the same at equal β, at β and at 2β; where probability goes. "
-        f"{_PRETRAINED_SHARED}; as context, how many responses end within 20 tokens, and the true reward of those that "
-        f"do. {_PRETRAINED_POWER}.",
+        f"{_PRETRAINED_SHARED}; {_PRETRAINED_ENDED}. {_PRETRAINED_POWER}.",
         changes="A difference beyond the margins, either way: then there is balance beside length. More seeds, where "
         "it is undecided.",
         figures=("pretrained-length", "pretrained-frontier"),
@@ -325,8 +326,7 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         rule=f"bDPO minus DPO at the end of training, two co-primaries. {_PRETRAINED_MARGINS}. What could explain the "
         f"effect away: DPO at β/2; length-weighted DPO; DPO {_PRETRAINED_KL}; bDPO at 2β, which has DPO's effective β, "
         "against DPO. Context: sentiment and words apart, and accuracy as it is. Robustness: equal KL once more. "
-        f"{_PRETRAINED_SHARED}; as context, how many responses end within 20 tokens, and the true reward of those that "
-        f"do. {_PRETRAINED_POWER}.",
+        f"{_PRETRAINED_SHARED}; {_PRETRAINED_ENDED}. {_PRETRAINED_POWER}.",
         changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
         figures=("pretrained-frontier",),
         measurements=("pretrained",),

@@ -54,6 +54,11 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _hash(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
     whole = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
-        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        for part in identity(name, value):
+            whole.update(part)
     return whole.hexdigest()
+
+
+def identity(name: str, value: Tensor) -> tuple[bytes, memoryview]:
+    """Return what counts in a hash of a tensor on the CPU: name, type and shape in one line, then the bits."""
+    return f"{name} {value.dtype} {tuple(value.shape)}\n".encode(), value.reshape(-1).view(torch.uint8).numpy().data

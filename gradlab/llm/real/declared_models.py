@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 
 from gradlab.llm.model.reading import reading
+from gradlab.llm.model.tensor_file import identity
 from gradlab.llm.real.task import Place, RealTask
 
 # By the name in a task's settings. Weights are made whole by numpy, element by element, by one product and one sum in
@@ -46,6 +46,6 @@ def weights_sha256(folder: str | Path) -> str | None:
         for name, file in sorted(files.items()):
             with safe_open(file, "pt") as opened:
                 value = opened.get_tensor(name)
-            whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+            for part in identity(name, value):
+                whole.update(part)
     return whole.hexdigest() if files else None
