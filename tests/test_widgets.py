@@ -5,6 +5,7 @@ import gc
 import io
 import itertools
 import re
+import threading
 
 import ipywidgets
 import numpy as np
@@ -21,7 +22,7 @@ from gradlab.widgets import EXPLORERS, SigmoidExplorer
 from gradlab.widgets import explorer as module
 from gradlab.widgets.chart_messages import as_messages
 from gradlab.widgets.controls import Choice, Number, Whole
-from gradlab.widgets.explorer import Explorer
+from gradlab.widgets.explorer import Explorer, Reading
 
 SLOW = ["atlas", "continuous", "frontier", "grid", "sampling", "scale", "workbench"]  # these train at each move
 EACH = [
@@ -267,3 +268,45 @@ def test_equal_settings_look_equal_however_they_were_reached():
     one.set(**one.state)
     assert one.png() == SigmoidExplorer(gap=3.0).png()
     assert one.pdf().startswith(b"%PDF")
+
+
+class InTwoPieces(Explorer):
+    """An explorer that shows its setting twice, the second time when it may."""
+
+    name = question = prediction = reading = takeaway = "two pieces"
+
+    def make_controls(self):
+        self.begun, self.may = threading.Event(), threading.Event()
+        return {"": {"setting": Whole("setting", 0, 0, 9, "")}}
+
+    def compute(self, state):
+        yield state.setting
+        if state.setting == 1:
+            self.begun.set()
+            self.may.wait(60)
+        yield state.setting + 0.5
+
+    def charts(self, result, pinned):
+        return []
+
+    def readings(self, result):
+        return [Reading("setting", result)]
+
+
+def test_a_former_state_is_not_shown_as_the_answer_to_a_later_one_that_came_in_another_thread():
+    explorer = InTwoPieces()
+    shown = []
+    explorer.front.observe(lambda change: shown.append(change.new), "shown")
+    ask = [
+        threading.Thread(target=explorer.front.set_state, args=({"state": {"setting": number}, "asked": number},))
+        for number in (1, 2)
+    ]
+    ask[0].start()
+    assert explorer.begun.wait(60)
+    ask[1].start()
+    ask[1].join(0.5)  # while the first is still at work
+    explorer.may.set()
+    for one in ask:
+        one.join(60)
+    assert [(one["asked"], one["readings"][0]["value"]) for one in shown] == [(1, 1), (1, 1.5), (2, 2), (2, 2.5)]
+    explorer.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import io
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,9 +43,21 @@ from gradlab.widgets.states import as_json, as_link, check_free, read_state
 PAGE = 11.3  # inches, at 100 pixels each: the picture that replaces an explorer on pages where nothing runs
 UNASKED, SHOWN = "none", "shown"  # values of the guess: not yet made, and not wanted
 _NO_MORE = object()
+_TURN = threading.RLock()  # cells run in one thread, and what the page sends may come in another
 _IN_CELLS: dict[
     tuple[type, str], tuple[str, list[Explorer]]
 ] = {}  # by class and cell: the cell's last run, and its explorers
+
+
+def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let one thread at a time into the methods that move explorers or compute."""
+
+    @functools.wraps(method)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with _TURN:
+            return method(*args, **kwargs)
+
+    return alone
 
 
 @dataclass(frozen=True)
@@ -254,6 +268,7 @@ class Explorer(widgets.VBox):
             return _in_words(self.error)
         return " · ".join(f"{key} {_short(value)}" for key, value in self.numbers.items())
 
+    @_in_turn
     def set(self, **values: Any) -> None:
         """Move several controls at once. ValueError for a name or value that the explorer does not have."""
         self._set(self._follow_menus(values))
@@ -269,10 +284,11 @@ class Explorer(widgets.VBox):
         kept = {"guess": self.state["guess"]} if self.ask else {}
         self.set(**{**self._usual, **kept, **story.state})
 
+    @_in_turn
     def finish(self) -> None:
         """Finish the computation now, if it is still going on."""
         while self._work is not None:
-            self._go_on()
+            self._go_on(self._work)
 
     def as_python(self) -> str:
         """Return code that computes what is shown."""
@@ -366,6 +382,7 @@ class Explorer(widgets.VBox):
         }
         return {**following_numbers(self.controls, chosen, self._usual), **values}
 
+    @_in_turn
     def _set(self, values: Mapping[str, Any]) -> None:
         for key in values:
             one_of("control", key, self.controls)
@@ -388,6 +405,7 @@ class Explorer(widgets.VBox):
     def _loss_menus(self) -> Controls:
         return {key: control for key, control in self.controls.items() if "loss" in control.part}
 
+    @_in_turn
     def _follow_losses(self) -> None:
         menus = self._loss_menus()
         if not menus:
@@ -421,8 +439,10 @@ class Explorer(widgets.VBox):
             self._refresh()
             self.front.spec = self.spec()
 
+    @_in_turn
     def _received(self) -> None:
         """Take a state that the page has sent. One that is refused changes nothing: the page gets the former back."""
+        self.front.hear()
         sent, known = self.front.state, self.state
         changed = {key: value for key, value in sent.items() if key not in known or known[key] != value}
         if changed:
@@ -437,6 +457,7 @@ class Explorer(widgets.VBox):
             self.front.state = known
         self.front.answered()
 
+    @_in_turn
     def _moved(self, change: Any = None) -> None:
         if self._quiet:
             return
@@ -445,11 +466,13 @@ class Explorer(widgets.VBox):
             self._set(following_numbers(self.controls, menus, self._usual))
         self._refresh()
 
+    @_in_turn
     def _pin(self) -> None:
         """Keep the present result to compare with, or let it go."""
         self.pinned = self.result if self.front.pinned else None
         self._refresh()
 
+    @_in_turn
     def _refresh(self) -> None:
         """Compute anew, and show; where the page computes, only say that what Python knows is stale."""
         self._work, self._stale = None, True
@@ -468,6 +491,7 @@ class Explorer(widgets.VBox):
         else:
             self._compute()
 
+    @_in_turn
     @steady("cpu")
     def _compute(self) -> None:
         self._stale = False
@@ -477,12 +501,13 @@ class Explorer(widgets.VBox):
                 self._present(result)
                 return
             self._work = result
-            self._go_on()
+            self._go_on(result)
             if not self.in_page:
                 self._schedule()
         except Exception as error:
             self._fail(error)
 
+    @_in_turn
     def _catch_up(self) -> None:
         """Compute what is stale, to its end."""
         if self._stale:
@@ -502,17 +527,18 @@ class Explorer(widgets.VBox):
         async def rest() -> None:
             while work is not None and self._work is work:
                 await asyncio.sleep(0)
-                if self._work is work:
-                    self._go_on()
+                self._go_on(work)
 
         self._task = loop.create_task(rest())
 
+    @_in_turn
     @steady("cpu")
-    def _go_on(self) -> None:
-        """Do one more piece of the work."""
-        assert self._work is not None
+    def _go_on(self, work: Iterator[Any]) -> None:
+        """Do one more piece of the work, if it is not that of a former state."""
+        if self._work is not work:
+            return
         try:
-            result = next(self._work, _NO_MORE)
+            result = next(work, _NO_MORE)
             if result is _NO_MORE:
                 self._work = None
                 self.front.busy = False
@@ -554,6 +580,7 @@ class Explorer(widgets.VBox):
             figure.savefig(buffer, format=kind, dpi=100, metadata={"CreationDate": None} if kind == "pdf" else None)
         return buffer.getvalue()
 
+    @_in_turn
     def _answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Return what the page asks for: code, numbers or pictures as bytes, or what a subclass knows."""
         kinds: dict[str, Callable[[], bytes]] = {

@@ -50,7 +50,12 @@ class Front(anywidget.AnyWidget):
         """Make the front end; ``answer`` gets each message of the page, and returns content and buffers."""
         super().__init__(_esm=bundle(), spec=spec, state=state, hidden=hidden)
         self._answer = answer
+        self._heard = 0  # of ``asked``: the last state that was taken, while the next may have come in another thread
         self.on_msg(self._receive)
+
+    def hear(self) -> None:
+        """Note that what is shown from now on answers the page's last state."""
+        self._heard = self.asked
 
     def present(
         self, charts: list[dict[str, Any]], readings: list[dict[str, Any]], outcome: Sequence[str], more: bool
@@ -58,28 +63,28 @@ class Front(anywidget.AnyWidget):
         """Show charts and numbers at once; ``more``: better ones will follow."""
         with self.hold_sync():
             self.busy = more
-            self.shown = {"charts": charts, "readings": readings, "outcome": list(outcome), "asked": self.asked}
+            self.shown = {"charts": charts, "readings": readings, "outcome": list(outcome), "asked": self._heard}
 
     def answered(self) -> None:
         """Say that what is shown answers the page's last state too: it was taken, and there is nothing new to see."""
-        if self.shown and self.shown["asked"] != self.asked:
+        if self.shown and self.shown["asked"] != self._heard:
             kept = {name: part for name, part in self.shown.items() if name != "refused"}
-            self.shown = {**kept, "asked": self.asked}
+            self.shown = {**kept, "asked": self._heard}
 
     def leave_to_page(self) -> None:
         """Take back what was said of a former state: the page computes this one by itself."""
         if self.shown:
-            self.shown = {"asked": self.asked}
+            self.shown = {"asked": self._heard}
 
     def refuse(self, text: str) -> None:
         """Say why the page's last state is not taken; what is shown stays."""
-        self.shown = {**self.shown, "refused": text, "asked": self.asked}
+        self.shown = {**self.shown, "refused": text, "asked": self._heard}
 
     def fail(self, text: str) -> None:
         """Show why there is nothing new to see."""
         with self.hold_sync():
             self.busy = False
-            self.shown = {"error": text, "asked": self.asked}
+            self.shown = {"error": text, "asked": self._heard}
 
     def _receive(self, _: Any, message: Any, __: list[bytes]) -> None:
         try:
