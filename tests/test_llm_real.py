@@ -252,6 +252,17 @@ def test_wrong_options_are_refused_in_one_line(place, capsys, options, said):
     assert said in line
 
 
+def test_looks_of_a_run_with_another_key_are_not_taken(place, monkeypatch):
+    look = place.out / "known" / "1" / REFERENCE / "look-00000.parquet"
+    runs.run_unit("known", REFERENCE, 1, place)
+    first = look.stat().st_mtime_ns
+    runs.run_unit("known", REFERENCE, 1, place)
+    assert look.stat().st_mtime_ns == first
+    monkeypatch.setattr(KnownTask, "version", KnownTask.version + 1)
+    runs.run_unit("known", REFERENCE, 1, place)
+    assert look.stat().st_mtime_ns > first
+
+
 def test_a_slice_begins_no_run_after_its_end(place):
     units = units_of([KnownTask()], place)
     runs.run_units(units, place, workers=1, minutes=0.0)

@@ -32,7 +32,7 @@ from gradlab.llm.train.reference import score
 from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame, save_frame
-from gradlab.store.files import file_hash
+from gradlab.store.files import file_hash, write_whole
 from gradlab.store.pool import Part, run_parts
 from gradlab.store.provenance import fingerprint
 
@@ -102,11 +102,12 @@ def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
     """Train one method on one seed's pairs; return all looks and the log as one frame, with task, method and seed.
 
     Kinds of rows: those of the task's looks, ``log`` (one row per step), those of the task's ``about``, and ``run``
-    (the seconds of the whole unit). What the run wrote stays in its folder, so that to run it again trains nothing.
+    (the seconds of the whole unit). What the run wrote stays in its folder, so that to run it again trains nothing;
+    what a run with another key left there is removed.
     """
     began = time.perf_counter()
     unit, folder = Unit(TASKS[task], method, seed), _folder(task, method, seed, place)
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, key_of(unit, place))
     with quietly(folder.parent / f"{method}.txt"):
         settings = dataclasses.replace(unit.task.training(place, method, seed), out=folder)
         looks = _Looks(unit, place, settings, folder)
@@ -126,6 +127,15 @@ def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
 def _folder(task: str, method: str, seed: int, place: Place) -> Path:
     """Return where a run keeps its weights and looks; it takes the arguments of ``run_unit``."""
     return place.out / task / str(seed) / method
+
+
+def _begin(folder: Path, key: str) -> None:
+    """Make a run's folder, without looks and checkpoints of another run: they would be taken for this one's."""
+    mark = folder / "key.txt"
+    if not mark.exists() or mark.read_text("utf-8") != key:
+        remove(folder)
+        folder.mkdir(parents=True)
+        write_whole({mark: key})
 
 
 def _remove_run(part: Part) -> None:
