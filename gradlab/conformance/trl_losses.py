@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gradlab.checks import one_of, shown
+from gradlab.console import one_line
 from gradlab.losses import PairLogps
 
 WORDS = ("<pad>", "</s>", "<unk>", "a", "b")
@@ -119,11 +120,7 @@ def _trainer(kind: Kind, options: Mapping[str, Any], name: str, version: str) ->
             )  # fmt: skip
             return trainer(model, args=args, processing_class=tokenizer, train_dataset=data)
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"TRL {version} refuses {name} with {shown(dict(options))}: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+            raise ValueError(f"TRL {version} refuses {name} with {shown(dict(options))}: {one_line(error)}") from None
 
 
 @contextlib.contextmanager

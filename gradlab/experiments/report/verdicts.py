@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradlab.checks import one_of
+from gradlab.console import one_line
 from gradlab.experiments import EXPERIMENTS, MEASURED, long_experiments
 from gradlab.experiments.contrasts import ROLES, Contrast, Judged, not_run
 from gradlab.experiments.experiment import Experiment, Measurement
@@ -212,7 +213,7 @@ def _measured(measurement: Measurement, folder: Path) -> tuple[list[Judged], str
 
 def _refused(file: Path, error: Exception, command: str) -> str:
     """Return in one line why a frame cannot be judged, and what makes it again."""
-    why = " ".join(str(error).split()) if not isinstance(error, KeyError) else f"it lacks {error}"
+    why = one_line(error) if not isinstance(error, KeyError) else f"it lacks {error}"
     return f"{file} must be a frame that today's rules can judge: {why}; `{command}` makes it again"
 
 

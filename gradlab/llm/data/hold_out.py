@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from gradlab.llm.data.pair_forms import Prompt, as_messages
 from gradlab.streams import Purpose, stream
 
 HoldOut = Literal["prompts", "pairs"]
-HOLD_OUT = ("prompts", "pairs")
+HOLD_OUT = get_args(HoldOut)
 # A last message of the user of fewer bytes (UTF-8) is no question of its own, such as "yes" or "go on". Ours: of 1,992
 # pairs of HH-RLHF, all last messages that stand in different dialogues by chance have at most 15 bytes.
 SHORT = 20

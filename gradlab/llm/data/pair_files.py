@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradlab.checks import utf8
+from gradlab.console import one_line
 from gradlab.llm.data.pair_forms import CONTEXT, FIELDS, UNREAD, form_of
 from gradlab.store.files import file_hash
 
@@ -116,7 +117,7 @@ def _hub_table(source: str, split: str) -> Any:
     try:
         return datasets.load_dataset(name, data_dir=folder or None, split=split)
     except Exception as error:  # of a dozen kinds: offline, not found, no such split, a script in place of data
-        first = " ".join(str(error).split())[:200]
+        first = one_line(error)[:200]
         raise OSError(
             f"{source} is no file, and the hub gave no split {split!r} of that name ({first}); accepted is a {FILES}"
         ) from None

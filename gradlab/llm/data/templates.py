@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from gradlab.checks import one_of
 from gradlab.llm.data.pair_forms import TOOLS, Message, Prompt, as_messages, messages_of, parted
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 Template = Literal["plain", "chat", "beaver"]
-TEMPLATES = ("plain", "chat", "beaver")
+TEMPLATES = get_args(Template)
 BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from gradlab.checks import input_file, one_of
-from gradlab.doctor.training_log import read_log
+from gradlab.doctor.training_log import LOG, read_log
 from gradlab.llm.data.batches import len_of, pair_rows
 from gradlab.llm.data.pairs import Pair, json_lines, read_pairs
 from gradlab.llm.data.prepare import Data, prepare
@@ -172,7 +172,7 @@ def run_unit(task: str, size: str, seed: int, folder: str, data: str | None, set
             prompts=of_task["prompts"], seed=seed, batch=64, device="cpu",
         )  # fmt: skip
         evaluation = evaluation.rename(columns={"run": "method"}).drop(columns=["out", "reward_model"])  # paths
-        logs = [read_log(run.out / name / "log.jsonl").assign(method=name) for name in methods]
+        logs = [read_log(run.out / name / LOG).assign(method=name) for name in methods]
         frames = {"logs": pd.concat(logs), "pairs": _pair_frame(run, prepared, ["reference", *methods])}
     for name, frame in frames.items():
         save_frame(frame.assign(**labels), out / f"{name}.parquet", labels, overwrite=True)

@@ -32,7 +32,7 @@ from gradlab.llm.judge.systems import (
     response_length,
 )
 from gradlab.llm.look.samples_page import Shown, samples_page
-from gradlab.llm.model.group import Precision, start_group
+from gradlab.llm.model.group import AskedPrecision, start_group
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy, preferred
 from gradlab.llm.model.rewards import CheckedReward, check_template, load_reward
 from gradlab.llm.model.sampling import texts
@@ -50,7 +50,7 @@ Spec = str | Callable[..., Any]
 def evaluate(
     out: Path | str, names: Iterable[str] = (), *, reward: Spec | None = None, cost: Spec | None = None,
     prompts: int | None = None, samples: int = 4, length: int | None = None, temperature: float = 1.0, seed: int = 0,
-    batch: int = 16, device: str = "auto", precision: Literal["auto", "fp32", "bf16"] = "auto",
+    batch: int = 16, device: str = "auto", precision: AskedPrecision = "auto",
     data: str | None = None, warn: bool = False, shown: int = 40, save_as: str = FOLDER,
     reward_template: Literal["chat"] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
@@ -101,7 +101,7 @@ def evaluate(
         count(name, value, 1)
     count("seed", seed)
     count("shown", shown)
-    one_of("precision", precision, ("auto", *get_args(Precision)))
+    one_of("precision", precision, get_args(AskedPrecision))
     check_template("reward_template", reward_template)
     run = open_run(out, names, data)
     with start_group(device) as group:

@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,9 @@ from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.look.side_gradients import score_gradients
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import origin_note, whole_model
-from gradlab.llm.model.group import Group, computing, precision_on
+from gradlab.llm.model.group import AskedPrecision, Group, Precision, computing, precision_on
 from gradlab.llm.model.logps import with_logps
-from gradlab.llm.train.reference import score
+from gradlab.llm.train.reference import check_finite, score
 from gradlab.streams import Purpose, stream
 
 
@@ -61,7 +61,7 @@ class Inspection:
 def inspect_data(
     model: str, data: str, *, choice: str | None = None, split: str = "train", template: str = "plain",
     template_date: str | None = None, max_length: int = 512, max_prompt: int | None = None, pairs: int = 500,
-    seed: int = 0, precision: Literal["auto", "fp32", "bf16"] = "auto", batch: int = 8, clip: float = CLIP,
+    seed: int = 0, precision: AskedPrecision = "auto", batch: int = 8, clip: float = CLIP,
     gradients: int = 0, losses: Sequence[str] = (), title: str = "",
 ) -> Inspection:  # fmt: skip
     """Look at the pairs of a data set under a model, as a run of ``gradlab train`` would start with them.
@@ -148,7 +148,7 @@ def _in_memory_of(device: torch.device) -> Iterator[None]:
 
 def inspect_pairs(
     model: Any, tokenizer: Any, encoded: Sequence[Encoded], *, batch: int = 8,
-    precision: Literal["fp32", "bf16"] = "fp32", clip: float = CLIP, gradients: int = 0,
+    precision: Precision = "fp32", clip: float = CLIP, gradients: int = 0,
     losses: Sequence[str] = (), title: str = "",
 ) -> pd.DataFrame:  # fmt: skip
     """Return one row per pair: lengths and log-probabilities under the model, and the columns of ``measured``.
@@ -182,12 +182,7 @@ def inspect_pairs(
         sides = score_gradients(model, forward, chosen, title=title and "gradients", **how)
     finally:
         model.train(training)
-    strange = int((~logps.isfinite()).any(1).sum())
-    if strange:
-        raise FloatingPointError(
-            f"log π is not finite for {strange} of {len(encoded)} pairs: the model's weights are broken, "
-            f"or too large for {precision}"
-        )
+    check_finite(logps, "model", precision)
     ends = turn_ends(tokenizer)
     frame = pd.DataFrame({
         "prompt_len": [len(pair.prompt) for pair in encoded],

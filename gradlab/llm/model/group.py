@@ -30,6 +30,7 @@ from gradlab.console import say
 from gradlab.llm.model.heads import layers_of, unwrapped
 
 Precision = Literal["fp32", "bf16"]
+AskedPrecision = Literal["auto", "fp32", "bf16"]  # "auto": of the device, or of the weights
 DISTRIBUTIONS = ("ddp", "fsdp")
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=2)  # one process may write a large model while the others wait

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradlab.console import out_of_memory
+from gradlab.console import one_line, out_of_memory
 from gradlab.llm.data.batches import Layout, collate
 
 _LENGTH = 6  # tokens of the text on which two ways are compared; the second row has half of them, then padding
@@ -121,7 +121,7 @@ def way_of(forward: Callable[..., Any], base: Any, *, linear: bool = True) -> Wa
         except Exception as error:
             if out_of_memory(error):
                 raise
-            said = " ".join(f"{type(error).__name__}: {error}".split())
+            said = one_line(f"{type(error).__name__}: {error}")
             raise ValueError(f"{name} must give logits of a text alone; it says {said}") from None
         if logits.ndim != 3 or logits.shape[:2] != at.shape:
             raise ValueError(f"{name} must give logits of every token, (2, {_LENGTH}, V), got {tuple(logits.shape)}")

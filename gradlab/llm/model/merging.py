@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 
@@ -15,9 +15,9 @@ from gradlab.given_once import each_once
 from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import origin, whole_model
+from gradlab.llm.model.group import AskedPrecision
 from gradlab.llm.model.reading import reading
 
-DTYPES = ("auto", "fp32", "bf16")
 _TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ROUNDING = 0.01  # nats by which log π of a token may move by merging in float32, or from memory to the folder
 _SEEN = 64  # tokens of the text by which the merged model is compared with base and adapter
@@ -49,9 +49,7 @@ class Merged:
         )
 
 
-def merge(
-    adapters: Sequence[str | Path], out: str | Path, *, dtype: Literal["auto", "fp32", "bf16"] = "auto"
-) -> Merged:
+def merge(adapters: Sequence[str | Path], out: str | Path, *, dtype: AskedPrecision = "auto") -> Merged:
     """Write base plus adapters as a whole model, with the first adapter's tokenizer, to a new folder.
 
     adapters  folders of LoRA adapters on one base; the updates of several are added.
@@ -63,7 +61,7 @@ def merge(
     merged model is not what base and adapters compute; OSError for what cannot be read or written. Nothing is written
     then.
     """
-    one_of("dtype", dtype, DTYPES)
+    one_of("dtype", dtype, get_args(AskedPrecision))
     out, folders = Path(out), each_once("adapters", "one or more folders of LoRA adapters", adapters)
     if os.path.lexists(out):
         raise FileExistsError(f"out must be a new folder, got {str(out)!r}, which is there")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gradlab.console import out_of_memory
+from gradlab.console import one_line, out_of_memory
 
 
 def check_weights(info: Mapping[str, Any], new: tuple[str, ...] = ()) -> None:
@@ -38,5 +38,5 @@ def reading(what: str, source: str | Path, accepted: str = "") -> Iterator[None]
         if out_of_memory(error):
             raise
         there = Path(source).exists() or not Path(source).is_absolute()  # else it may be a hub's name
-        reason = " ".join(str(error).split())[:200] if there else "not there"
+        reason = one_line(error)[:200] if there else "not there"
         raise OSError(f"{what} must be {accepted}; got {str(source)!r} ({reason})") from None

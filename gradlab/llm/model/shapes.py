@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradlab.checks import count, one_of
+from gradlab.console import one_line
 
 MODEL_TYPES = ("llama", "mistral", "qwen2")
 # Shapes of known models, for the table; any other comes from its config.
@@ -118,7 +119,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     try:
         return AutoConfig.from_pretrained(str(source), trust_remote_code=False).to_dict()
     except (OSError, ValueError, KeyError) as error:
-        first = " ".join(str(error).split())[:300]
+        first = one_line(error)[:300]
         raise OSError(
             f"config must be a mapping, a model's folder or a hub's name, got {str(source)!r} ({first})"
         ) from None

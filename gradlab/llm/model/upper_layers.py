@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradlab.console import out_of_memory
+from gradlab.console import one_line, out_of_memory
 from gradlab.llm.data.batches import Row, collate
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.heads import at_rest, random_ids, rounding, unwrapped
@@ -117,7 +117,7 @@ class UpperLayers:
             except Exception as error:
                 if out_of_memory(error):
                     raise
-                said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                said = one_line(f"{type(error).__name__}: {error}")[:200]
                 raise ValueError(
                     f"train_from cannot be used with {kind}, whose layers cannot be parted: {said}"
                 ) from None

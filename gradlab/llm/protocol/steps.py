@@ -14,6 +14,7 @@ import pandas as pd
 
 from gradlab.checks import one_of
 from gradlab.console import say
+from gradlab.llm.model.finished import DONE
 from gradlab.llm.protocol.plan import Arm, Group, Plan
 from gradlab.losses import from_text
 from gradlab.store.artifacts import load_frame
@@ -111,7 +112,7 @@ def _of_group(
         "--samples", str(plan.samples), "--length", str(plan.length), "--seed", str(seed),
     ]  # fmt: skip
     return [
-        Step(f"{where}, training", tuple(train), folder / names[-1] / "done.json"),
+        Step(f"{where}, training", tuple(train), folder / names[-1] / DONE),
         Step(f"{where}, evaluation", tuple(judge), folder / "evaluation" / "evaluation.parquet"),
     ]
 

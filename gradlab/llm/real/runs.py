@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from gradlab.doctor.training_log import read_log
+from gradlab.doctor.training_log import LOG, read_log
 from gradlab.llm.data.batches import Row, dealt
 from gradlab.llm.model import loading
 from gradlab.llm.model.group import Group
@@ -116,7 +116,7 @@ def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
             frames = looks.frames([0])
         else:
             train(settings, look=looks)
-            log = read_log(folder / settings.names[0] / "log.jsonl")
+            log = read_log(folder / settings.names[0] / LOG)
             frames = [*looks.frames(unit.task.of(place)["looks"]), log.assign(kind="log")]
             frames += [pd.DataFrame([row]) for row in unit.task.about(place, method, seed)]
     seconds = pd.DataFrame({"kind": ["run"], "seconds": [time.perf_counter() - began]})

@@ -98,7 +98,7 @@ def reference_logps(
     ) as bar:  # fmt: skip
         for block in _blocks(missing, tokens, group.size):
             kept[block] = score(forward, pair_rows([pairs[index] for index in block]), group, **how).view(-1, 2)
-            _check(kept[block], title)
+            check_finite(kept[block], title or "reference", "the precision")
             bar.update(int(tokens[block].sum()))
             saver.save(kept)
     saver.save(kept, last=True)
@@ -116,13 +116,13 @@ def _blocks(places: np.ndarray, tokens: np.ndarray, processes: int) -> Iterator[
         yield np.sort(by_length[start : start + size])
 
 
-def _check(logps: Tensor, title: str) -> None:
-    """Raise FloatingPointError where a score is not finite."""
+def check_finite(logps: Tensor, of: str, precision: str) -> None:
+    """Raise FloatingPointError where a pair's log π, (N, 2), is not finite; ``of`` says whose they are."""
     strange = int((~logps.isfinite()).any(1).sum())
     if strange:
         raise FloatingPointError(
-            f"{title or 'reference'}: log π is not finite for {strange} of {len(logps)} pairs: the model's weights are "
-            "broken, or too large for the precision"
+            f"{of}: log π is not finite for {strange} of {len(logps)} pairs: the model's weights are broken, or too "
+            f"large for {precision}"
         )
 
 

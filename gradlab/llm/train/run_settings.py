@@ -16,7 +16,8 @@ from gradlab.given_once import named_texts
 from gradlab.llm.data.hold_out import HoldOut
 from gradlab.llm.data.pair_forms import CHOICES
 from gradlab.llm.data.template_dates import check_date
-from gradlab.llm.model.group import precision_on
+from gradlab.llm.data.templates import Template
+from gradlab.llm.model.group import AskedPrecision, precision_on
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
 from gradlab.llm.train.section_settings import (
@@ -101,7 +102,7 @@ class Settings:
     """Split of a data set from a hub."""
     limit: Annotated[int | None, optional("INT", "(left out: all)")] = None
     """Read only the first pairs of the data, so many usable ones; not of the validation file."""
-    template: Literal["plain", "chat", "beaver"] = "plain"
+    template: Template = "plain"
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
     template_date: Annotated[str | None, optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None
     """The date that a chat template writes as today's. A run keeps its date, also when it goes on or is evaluated."""
@@ -160,7 +161,7 @@ class Settings:
     device as long ones do. It must be at least the longest pair; a loss of batches needs `micro`."""
 
     # The model and the machines.
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: AskedPrecision = "auto"
     """`bf16`: computes in bfloat16, and keeps weights that are trained in float32. `auto`: bf16 on a GPU, and fp32 on a
     CPU, where bf16 may be many times slower."""
     distribution: Literal["ddp", "fsdp"] = "fsdp"
