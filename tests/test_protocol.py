@@ -167,6 +167,13 @@ def test_the_page_has_the_clips_of_the_plans_losses(tmp_path):
     assert "steps of DPO, clip 0.2, clip 0.3, rate" in page(read_plan(plan), bound=0.02)
 
 
+def test_amounts_of_a_small_plan_are_not_rounded_to_nothing():
+    small = page(read_plan(SMALL), bound=0.02)
+    assert "reference by 1 step of DPO" in small
+    [core] = [line for line in small.splitlines() if line.startswith("| core |")]
+    assert all(float(cell.replace(",", "")) > 0 for cell in core.strip("| ").split(" | ")[1:])
+
+
 def test_power_falls_with_the_spread_of_seeds():
     table = power_table(read_plan(SEVEN), bound=0.02)
     for _, arm in table.groupby("arm"):

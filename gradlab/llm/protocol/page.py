@@ -31,8 +31,8 @@ def _plan(plan: Plan) -> list[str]:
     return markdown_table(["", "frozen"], [
         ["model", plan.model], ["data, primary endpoint", arms], ["losses, by group", groups],
         ["seeds", seeds],
-        ["training", f"β = {settings.of('beta'):g}, {settings.of('epochs'):g} epochs, reference by {reference} steps "
-         f"of DPO, {clips}rate {settings.of('learning_rate'):g}, batch {settings.batch}, "
+        ["training", f"β = {settings.of('beta'):g}, {settings.of('epochs'):g} epochs, reference by {reference} "
+         f"{'step' if reference == 1 else 'steps'} of DPO, {clips}rate {settings.of('learning_rate'):g}, batch {settings.batch}, "
          f"length {settings.max_length}, {settings.precision}"],
         ["judges", f"reward {plan.reward}, cost {plan.cost}"],
         ["evaluation", f"{plan.prompts} held-out prompts, {plan.samples} answers per prompt and model of at most "
@@ -48,18 +48,22 @@ def _cost(plan: Plan) -> list[str]:
             continue
         now, goal = cost(plan, core=core), cost(plan, core=core, mfu=GOAL_MFU)
         rows.append([
-            name, f"{now.runs}", f"{now.trained:,.0f}", f"{goal.trained:,.0f}", f"{now.sampled:,.0f}",
-            f"{now.disk / 1e9:,.0f}",
+            name, f"{now.runs}", *map(_amount, (now.trained, goal.trained, now.sampled, now.disk / 1e9)),
         ])  # fmt: skip
     head = ["", "trainings", f"GPU hours of training, MFU {plan.mfu:.1%}", f"at MFU {GOAL_MFU:.0%}",
             "GPU hours of evaluation", "GB of finished models"]  # fmt: skip
     table = markdown_table(head, rows, ["---", *["---:"] * 5])
     return [
         *table, "", f"Each GPU needs {gpu_memory(plan) / 1e9:.1f} GB at the peak of a step; the checkpoints of the "
-        f"training that is running take {checkpoint_bytes(plan) / 1e9:,.0f} GB for a moment. Rates: "
+        f"training that is running take {_amount(checkpoint_bytes(plan) / 1e9)} GB for a moment. Rates: "
         f"{plan.trained_per_second:,g} tokens per second and GPU in training, {plan.sampled_per_second:,g} in "
         f"sampling; {plan.tokens_per_pair:g} tokens per pair.",
     ]  # fmt: skip
+
+
+def _amount(value: float) -> str:
+    """Return an amount in whole units, and one below ten with two digits."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _power(plan: Plan, bound: float) -> list[str]:
