@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from gradlab.checks import one_of
+from gradlab.llm.data.common_start import common_start
 from gradlab.llm.data.pair_forms import TOOLS, Message, Prompt, as_messages, messages_of, parted
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.turn_markers import TurnMarkers, turn_markers
@@ -183,8 +184,7 @@ def _beaver(messages: Sequence[Message], eos: str) -> str:
 
 def _shared(prompt: Prompt, texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str:
     """Return what texts of a prompt begin with alike, as TRL does; Refused where a turn of the prompt is not in it."""
-    same = [len({*letters}) == 1 for letters in zip(*texts, strict=False)]
-    shared = texts[0][: [*same, False].index(False)]
+    shared = texts[0][: common_start(*texts)]
     if not shared.startswith(chat_text(as_messages(prompt), tokenizer).rstrip()):
         raise Refused("template 'chat' rewords the prompt before a response that is more than a text")
     return shared

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tqdm import tqdm
 
 from gradlab.checks import count
+from gradlab.llm.data.common_start import common_start
 from gradlab.llm.data.fewer_turns import Turns, with_fewer_turns
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.pairs import Pair, Report
@@ -303,11 +304,8 @@ class PairEncoder:
         ids = _tokens([text for pair in read for text in pair.texts], self.tokenizer, self.start)
         parted = []
         for pair, prompt, whole, other in zip(read, ids[::3], ids[1::3], ids[2::3], strict=True):
-            common = len(prompt)
-            merged = whole[:common] != prompt or other[:common] != prompt
-            if merged:
-                same = [a == b == c for a, b, c in zip(prompt, whole, other, strict=False)]
-                common = [*same, False].index(False)
+            common = common_start(prompt, whole, other)
+            merged = common < len(prompt)
             parted.append(
                 (pair, _Parts(prompt[:common], self._ended(whole[common:]), self._ended(other[common:]), merged))
             )

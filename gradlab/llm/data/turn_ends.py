@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradlab.llm.data.common_start import common_start
+
 _ANSWER = "gradlabanswer"
 _TURN = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _ANSWER}]
 
@@ -40,8 +42,7 @@ def template_ends(tokenizer: Any) -> tuple[int, ...]:
     if not closing or closing[-1] not in (marks := _marks(tokenizer)):
         return ()
     going_on = _after_answer(tokenizer, [*_TURN, _TURN[0]])
-    same = [a == b for a, b in zip(closing, going_on, strict=False)]
-    shared = closing[: [*same, False].index(False)]
+    shared = closing[: common_start(closing, going_on)]
     return tuple(dict.fromkeys([*[id_ for id_ in shared if id_ in marks][-1:], closing[-1]]))
 
 

@@ -32,8 +32,8 @@ def _plan(plan: Plan) -> list[str]:
         ["model", plan.model], ["data, primary endpoint", arms], ["losses, by group", groups],
         ["seeds", seeds],
         ["training", f"β = {settings.of('beta'):g}, {settings.of('epochs'):g} epochs, reference by {reference} "
-         f"{'step' if reference == 1 else 'steps'} of DPO, {clips}rate {settings.of('learning_rate'):g}, batch {settings.batch}, "
-         f"length {settings.max_length}, {settings.precision}"],
+         f"{'step' if reference == 1 else 'steps'} of DPO, {clips}rate {settings.of('learning_rate'):g}, "
+         f"batch {settings.batch}, length {settings.max_length}, {settings.precision}"],
         ["judges", f"reward {plan.reward}, cost {plan.cost}"],
         ["evaluation", f"{plan.prompts} held-out prompts, {plan.samples} answers per prompt and model of at most "
          f"{plan.length} tokens, temperature 1"],
