@@ -18,7 +18,7 @@ BETAS = {"dpo-half": 0.7, "dpo": 1.0, "dpo-double": 1.2, "bdpo": 0.7, "bdpo-doub
 LOOKS = (50, 100, 200)
 
 
-def run(task, method, seed, *, bonus=0.0, noise=0.01, spikes=0, slope=0.0, elsewhere=0.0):
+def run(task, method, seed, *, bonus=0.0, noise=0.01, spikes=0, slope=0.0, elsewhere=0.0, aimless=False):
     """One run's frame: reward and accuracy grow with √KL, and ``bonus`` is added to both at the end."""
     rng = np.random.default_rng([SEEDS.index(seed), len(method), sum(map(ord, task + method))])
     steps = (0,) if method == REFERENCE else LOOKS
@@ -29,6 +29,7 @@ def run(task, method, seed, *, bonus=0.0, noise=0.01, spikes=0, slope=0.0, elsew
         size = BETAS.get(method, 1.0) * step / LOOKS[-1]
         push = rng.normal(0, 1, 80) + (1.0 * size + bonus) * 2 if step else np.zeros(80)
         fall = -1.0 * size - (elsewhere if step else 0.0)
+        push *= np.where(np.arange(80) % 2, 1, -1) if aimless else 1  # right once, wrong once
         moved = np.stack([push / 2, -push / 2], 1) + fall
         tables.append(pd.DataFrame({
             "kind": "pair", "step": step, "index": np.arange(80), "win": ref[:, 0] + moved[:, 0],

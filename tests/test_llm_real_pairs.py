@@ -1,6 +1,8 @@
 """Real pairs as a task of the pretrained model's runs: which are chosen, how they are trained on, what is measured."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from gradlab.cli import main
 from gradlab.experiments.questions import pretrained_runs
 from gradlab.experiments.questions.pretrained_runs import looks_of
 from gradlab.llm.data.hold_out import prompt_key
+from gradlab.llm.data.pair_forms import as_messages
 from gradlab.llm.data.pairs import json_lines, read_pairs
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.model.loading import save_folder
@@ -44,6 +47,8 @@ def test_methods_and_seeds_are_those_that_the_claims_are_judged_by():
     assert pretrained_runs.PER_WORD == PER_WORD
     assert TASKS["known"].settings["longest"] == pretrained_runs.LONGEST
     assert set(TASKS) == set(pretrained_runs.TASKS)
+    of_pairs = [TASKS["hh"].settings[name] for name in ("sampled", "pairs", "held_out")]
+    assert of_pairs == [pretrained_runs.SAMPLED, pretrained_runs.TRAINED, pretrained_runs.HELD_OUT]
 
 
 def test_methods_are_one_loss_at_half_of_beta_beta_and_twice_beta():
@@ -69,8 +74,27 @@ def test_chosen_pairs_are_short_and_their_prompts_apart(place):
         assert len(train) == SMALL["pairs"]
         assert abs(len(held_out) - SMALL["held_out"]) <= 1
         assert not {prompt_key(pair.prompt) for pair in train} & {prompt_key(pair.prompt) for pair in held_out}
-    with pytest.raises(ValueError, match="data must hold 18 pairs of at most 12 tokens, got"):
+    with pytest.raises(ValueError, match=r"data must hold 18 pairs of at most 12 tokens, of .*; got 13$"):
         chosen_pairs(place.data, tokenizer, {**PairsTask.settings, **SMALL, "longest": 12}, 1)
+
+
+def test_dialogues_are_held_out_with_what_goes_on_from_them(place):
+    tokenizer = task_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    pairs = token_task(40, 0, longest=10)
+    begun = [as_messages(pair.prompt) for pair in pairs]
+    more = [
+        replace(pair, prompt=(*turns, {"role": "assistant", "content": pair.chosen}, dict(turns[0])))
+        for pair, turns in zip(pairs, begun, strict=True)
+    ]
+    Path(place.data).write_text(
+        json_lines([replace(pair, prompt=turns) for pair, turns in zip(pairs, begun, strict=True)] + more),
+        encoding="utf-8",
+    )
+    train, held_out = chosen_pairs(place.data, tokenizer, {**PairsTask.settings, **SMALL, "longest": 80}, 1)
+    firsts = [{as_messages(pair.prompt)[0]["content"] for pair in part} for part in (train, held_out)]
+    assert not firsts[0] & firsts[1]
+    assert {len(as_messages(pair.prompt)) for pair in held_out} == {1, 3}
 
 
 def test_a_run_has_looks_log_and_seconds_and_no_text(place):

@@ -7,8 +7,8 @@ from made_up_pretrained import LOOKS, frames, run
 from remembered import remembered
 
 from gradlab.experiments import MEASURED
-from gradlab.experiments.questions import pretrained, pretrained_predictions
-from gradlab.experiments.questions.pretrained_levels import LEVELS, at_equal_kl, both, over_shared_kl
+from gradlab.experiments.questions import pretrained, pretrained_answer, pretrained_predictions
+from gradlab.experiments.questions.pretrained_levels import LEVELS, PARTNERS, at_equal_kl, both, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
     FILES,
@@ -18,6 +18,7 @@ from gradlab.experiments.questions.pretrained_runs import (
     SEEDS,
     Runs,
     looks_of,
+    units,
 )
 from gradlab.experiments.report import verdicts
 from gradlab.store.artifacts import save_frame
@@ -39,6 +40,7 @@ def test_numbers_of_a_look_are_those_of_their_definitions():
     samples = frame[(frame["kind"] == "sample") & (frame["step"] == 200)]
     h_win, h_lose = pairs["win"] - pairs["ref_win"], pairs["lose"] - pairs["ref_lose"]
     assert last["win_moved"] == pytest.approx(h_win.mean())
+    assert last["moved"] == pytest.approx((h_win.mean() + h_lose.mean()) / 2)
     together = np.log(np.exp(pairs["win"]) + np.exp(pairs["lose"]))
     before = np.log(np.exp(pairs["ref_win"]) + np.exp(pairs["ref_lose"]))
     assert last["elsewhere"] == pytest.approx((before - together).mean())
@@ -167,6 +169,38 @@ def test_a_method_that_is_ahead_everywhere_gains_beyond_its_controls():
     assert answers(made(changes), "pretrained-length", "openings")[0].word.startswith("holds")
 
 
+def test_real_pairs_are_compared_where_both_were_looked_at_and_dpo_itself_with_one_half():
+    rows = [row for row in answers(made(), "pretrained-length") if row.role == "primary"]
+    assert ["over shared KL" in row.statement.statement for row in rows] == [False, True]
+    assert rows[0].statement.value == "reward"
+    for claim in ("pretrained-gain", "pretrained-length"):
+        (above,) = answers(made(), claim, "above ½")
+        assert above.word.startswith("holds"), "made-up DPO is right more often than length alone"
+        assert answers(made({"dpo": {"aimless": True}}), claim, "above ½")[0].word != above.word
+
+
+def test_an_answer_on_real_pairs_says_what_length_tells_and_where_nothing_was_learned():
+    said = pretrained_answer.of_task(Runs(made()), "hh")
+    dpo = Runs(made()).ends().query("task == 'hh' and method == 'dpo'")
+    assert f"DPO {dpo['accuracy'].mean():.1%}, at equal weight of lengths {dpo['controlled'].mean():.1%}" in said
+    assert f"to prefer the shorter one {dpo['shorter'].mean():.1%}." in said
+    assert "is not shown" not in said
+    aimless = pretrained_answer.of_task(Runs(made({"dpo": {"aimless": True}})), "hh")
+    assert "That DPO itself is above ½ is not shown [" in aimless
+    assert "Right on" not in pretrained_answer.of_task(Runs(made()), "known")
+
+
+def test_an_answer_names_a_control_with_which_no_kl_is_shared():
+    far = made()
+    for name in units("hh", PARTNERS["length-dpo"].values()):
+        sample = far[name]["kind"] == "sample"
+        logp = far[name]["logp"].where(~sample, far[name]["ref_logp"] + 50 + far[name]["step"] / 10)
+        far = {**far, name: far[name].assign(logp=logp)}
+    said = pretrained_answer.of_task(Runs(far), "hh")
+    assert "no KL in which every seed has both from length-weighted DPO" in said
+    assert "nan" not in said
+
+
 def test_of_a_model_that_ends_no_response_the_reward_of_ended_ones_is_not_told():
     found = made()
     for seed in SEEDS:
@@ -182,7 +216,7 @@ def test_what_goes_elsewhere_is_told_with_its_sign():
     changes = {"dpo": {"elsewhere": 3.0}}
     rows = [row for row in answers(made(changes), "pretrained-mass") if row.role == "primary"]
     assert {row.word for row in rows} <= {"holds throughout", "holds on average"}
-    assert "less to other responses than DPO" in rows[0].sentence
+    assert "less from both responses together than DPO" in rows[0].sentence
 
 
 def test_runs_beyond_the_core_judge_ppo_ablation_and_spikes():

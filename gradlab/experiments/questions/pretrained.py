@@ -7,7 +7,10 @@ by Bradley–Terry on a true reward, a lexicon's sentiment less a price per word
 DPO at β/2, β and 2β, bDPO and length-weighted DPO at β and 2β; naive variants and PPO as far as the budget goes.
 Settings, margins, predictions and these rules were committed before the first run that is judged. Rows over the KL in
 which both were looked at, of how many responses end, and of the true reward of those that do were added when the runs
-of the first seed had been looked at, before those of the others were whole.
+of the first seed had been looked at, before those of the others were whole. What was changed for the real pairs before
+any of their runs: they are compared over the KL in which both were looked at, since an accuracy leaves ½ with the first
+steps and no line from there to the first look is a path; how far DPO itself is above ½; and the mean of both responses'
+log-probabilities beside that of their sum.
 
 Every statement names the runs that it needs. Until all of them are committed it was *not run*, and its row says how
 many of them there are.
@@ -15,6 +18,7 @@ many of them there are.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +46,7 @@ from gradlab.experiments.questions.pretrained_runs import (
     NEEDED,
     PPO,
     REFERENCE,
+    SAMPLED,
     SHORT,
     SIZE,
     TASKS,
@@ -83,8 +88,8 @@ ELSEWHERE = Value(
     "elsewhere",
     0.5,
     Unit("nats per pair", 1, 2),
-    "moves {size} less to other responses than",
-    "moves {size} more to other responses than",
+    "takes {size} less from both responses together than",
+    "takes {size} more from both responses together than",
     lower_is_better=True,
     power=1.0,
 )
@@ -96,6 +101,10 @@ WINNERS = Value(
     "leaves winners less probable than",
     power=1.0,
 )
+MOVED = replace(
+    WINNERS, column="moved", more="leaves winners and losers, on average, more probable than",
+    less="leaves winners and losers, on average, less probable than",
+)  # fmt: skip
 ENDED = replace(REWARD, column="reward_ended", unit=Unit("points of the true reward of responses that end", 1, 3))
 FINISHED = Value(
     "finished", 0.05, Unit("percentage points of responses", 100, 1),
@@ -156,9 +165,11 @@ def at_levels(
     return Asked(replace(contrast, complete=False), task, needed, frame)
 
 
-def over_kl(claim: str, task: str, value: Value, baseline: str) -> Asked:
+def over_kl(
+    claim: str, task: str, value: Value, baseline: str, role: Role = "robustness", co_primaries: int = 1
+) -> Asked:  # fmt: skip
     """Return a comparison of bDPO with a control of equal effective β, over the KL in which both were looked at."""
-    contrast = _contrast(claim, task, value, "bdpo", baseline, "robustness", "over shared KL ", ("task",), 1)
+    contrast = _contrast(claim, task, value, "bdpo", baseline, role, "over shared KL ", ("task",), co_primaries)
     needed = tuple(method for pair in PARTNERS[baseline].items() for method in pair)
 
     def frame(runs: Runs) -> pd.DataFrame:
@@ -166,6 +177,32 @@ def over_kl(claim: str, task: str, value: Value, baseline: str) -> Asked:
         return over_shared_kl(looks[looks["method"].isin(needed)], value.column, baseline, value.power)
 
     return Asked(contrast, task, needed, frame)
+
+
+def at_one_kl(claim: str, task: str, value: Value, baseline: str, role: Role, co_primaries: int = 1) -> list[Asked]:
+    """Return bDPO against a control at equal KL, first by the task's own rule, then by the other one as robustness."""
+    levels = functools.partial(at_levels, claim, task, value, "bdpo", baseline)
+    shared = functools.partial(over_kl, claim, task, value, baseline)
+    own, other = (levels, shared) if task == "known" else (shared, levels)
+    return [own(role, co_primaries), other("robustness")]
+
+
+def learned(claim: str) -> Asked:
+    """Return whether DPO itself is right more often than a rule by length alone."""
+    where = TASKS["hh"]
+    contrast = Contrast(
+        claim=claim, method="dpo", baseline=None, value="learned", by=("task",), margin=RIGHT.margin, unit=RIGHT.unit,
+        statement=f"pretrained model of {SIZE} parameters, {where}: DPO's length-controlled accuracy is above ½",
+        better=f"on {where}, pretrained model, DPO is {{size}} above ½, which length alone scores",
+        worse=f"on {where}, pretrained model, DPO is {{size}} below ½, which length alone scores",
+        role="context", label=f"DPO above ½, {SHORT['hh']}",
+    )  # fmt: skip
+
+    def frame(runs: Runs) -> pd.DataFrame:
+        ends = _of_task(runs.ends(), "hh")
+        return ends[ends["method"] == "dpo"].assign(learned=lambda rows: rows["controlled"] - 0.5)
+
+    return Asked(contrast, "hh", ("dpo",), frame)
 
 
 def _contrast(
@@ -212,13 +249,12 @@ def _gain() -> list[Asked]:
         rows += [
             at_the_end(GAIN, task, value, "bdpo", HALF, "explains away"),
             at_the_end(GAIN, task, value, "bdpo", LENGTH, "explains away"),
-            at_levels(GAIN, task, value, "bdpo", "dpo", "explains away"),
             at_the_end(GAIN, task, value, "bdpo-double", "dpo", "explains away"),
-            over_kl(GAIN, task, value, "dpo"),
+            *at_one_kl(GAIN, task, value, "dpo", "explains away"),
         ]
     context = (SENTIMENT, WORDS, FINISHED, ENDED)
     rows += [at_the_end(GAIN, "known", value, "bdpo", "dpo", "context") for value in context]
-    return [*rows, at_the_end(GAIN, "hh", PLAIN, "bdpo", "dpo", "context")]
+    return [*rows, at_the_end(GAIN, "hh", PLAIN, "bdpo", "dpo", "context"), learned(GAIN)]
 
 
 def _likelihood() -> list[Asked]:
@@ -228,26 +264,30 @@ def _likelihood() -> list[Asked]:
         rows += [
             at_the_end(LIKELIHOOD, task, ELSEWHERE, "bdpo", HALF, "explains away"),
             at_the_end(LIKELIHOOD, task, ELSEWHERE, "bdpo", LENGTH, "explains away"),
-            at_levels(LIKELIHOOD, task, ELSEWHERE, "bdpo", "dpo", "explains away"),
+            *at_one_kl(LIKELIHOOD, task, ELSEWHERE, "dpo", "explains away"),
+            over_kl(LIKELIHOOD, task, ELSEWHERE, LENGTH),
             at_levels(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
             at_the_end(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
-            *(over_kl(LIKELIHOOD, task, ELSEWHERE, name) for name in PARTNERS),
+            at_the_end(LIKELIHOOD, task, MOVED, "bdpo", "dpo", "robustness"),
+            over_kl(LIKELIHOOD, task, MOVED, "dpo"),
         ]
     return rows
 
 
 def _length() -> list[Asked]:
     """Return the statements on bDPO beside length-weighted DPO; equivalence confirms their claim."""
-    rows = [at_levels(CONTROL, task, value, "bdpo", LENGTH, "primary", 2) for task, value in JUDGED.items()]
+    equal = {task: at_one_kl(CONTROL, task, value, LENGTH, "primary", 2) for task, value in JUDGED.items()}
+    rows = [primary for primary, _ in equal.values()]
     for task, value in JUDGED.items():
         rows += [
+            equal[task][1],
             at_the_end(CONTROL, task, value, "bdpo", LENGTH, "robustness"),
             at_the_end(CONTROL, task, value, "bdpo-double", "length-dpo-double", "robustness"),
             at_levels(CONTROL, task, ELSEWHERE, "bdpo", LENGTH, "robustness"),
             at_levels(CONTROL, task, WINNERS, "bdpo", LENGTH, "robustness"),
-            over_kl(CONTROL, task, value, LENGTH),
         ]
-    return rows + [at_the_end(CONTROL, "known", value, "bdpo", LENGTH, "context") for value in (FINISHED, ENDED)]
+    rows += [at_the_end(CONTROL, "known", value, "bdpo", LENGTH, "context") for value in (FINISHED, ENDED)]
+    return [*rows, learned(CONTROL)]
 
 
 def _ablation() -> list[Asked]:
@@ -372,7 +412,8 @@ def verdict(frames: Frames) -> list[Judged]:
 CAPTIONS = {
     "pretrained-frontier": (
         "Runs on a pretrained model, SmolLM2-135M-Instruct: what each method has reached against how far it has moved "
-        "from the reference (KL in nats per response, estimated from samples). Left: openings whose true reward is "
+        "from the reference (KL in nats per response, estimated from samples of at most "
+        f"{LONGEST} tokens on the left and {SAMPLED} on the right). Left: openings whose true reward is "
         "known. Right: real pairs of HH-RLHF, accuracy on held-out pairs at equal weight of pairs whose winner is "
         "shorter and pairs whose winner is longer, so that a rule by length alone scores ½. A line is one method at "
         "one β, from the reference through its looks, means over three seeds with 95% t intervals; larger marks are "

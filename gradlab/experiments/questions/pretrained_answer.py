@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +21,13 @@ def in_words(folder: Path) -> str:
     folder  that of the figures.
     """
     runs = Runs(MEASUREMENT.load(folder))
-    said = [_of_task(runs, task) for task in TASKS]
+    said = [of_task(runs, task) for task in TASKS]
     said.append(pretrained_predictions.in_words(runs))
     return f"A pretrained model of {SIZE} parameters. {' '.join(filter(None, said))}"
 
 
-def _of_task(runs: Runs, task: str) -> str:
+def of_task(runs: Runs, task: str) -> str:
+    """Return what a task's runs say in words, or how many of them are there."""
     where = SHORT[task].capitalize()
     if lacking := runs.lacking(task, (REFERENCE, *CORE)):
         return f"{where}: not run, {lacking} are there."
@@ -42,17 +43,38 @@ def _of_task(runs: Runs, task: str) -> str:
     equal = {name: _at_equal_kl(looks, value, name) for name in PARTNERS}
     unit = value.unit
 
-    def size(number: Iterable[float]) -> str:
-        effect, low, high = number
-        return f"{unit.signed(effect)} [{unit.signed(low)}, {unit.signed(high)}]".replace("-", "−")
+    def size(number: Sequence[float] | None) -> str:
+        if number is None:
+            return "no KL in which every seed has both"
+        effect, low, high = map(unit.signed, number)
+        return f"{effect} [{low}, {high}]".replace("-", "−")
 
     return (
         f"{where}: under the reference the share of tokens explains {explained:.0%} of the variance of λ, and in the "
         f"median held-out pair bDPO corrects {corrected:.1%} of the imbalance. In {unit.words}, bDPO differs by "
         f"{size(gain)} from DPO at one β, by {size(half)} from DPO at β/2 and by {size(length)} from length-weighted "
-        f"DPO; over the KL in which both were looked at by {size(equal['dpo'])} from DPO of equal effective β and by "
+        f"DPO; over the KL in which both were looked at: {size(equal['dpo'])} from DPO of equal effective β, "
         f"{size(equal[LENGTH])} from length-weighted DPO (95% intervals over three seeds)."
+        f"{_beside_length(ends, unit.signed) if task == 'hh' else ''}"
     )
+
+
+def _beside_length(ends: pd.DataFrame, signed: Callable[[float], str]) -> str:
+    """Return how often DPO and bDPO are right on held-out pairs, beside what length tells, and whether DPO is above it.
+
+    signed  a difference of accuracies in words.
+    """
+    means = ends.groupby("method")[["accuracy", "controlled", "shorter"]].mean().to_dict("index")
+    parts = [
+        f"{name} {means[method]['accuracy']:.1%}, at equal weight of lengths {means[method]['controlled']:.1%}"
+        for method, name in (("dpo", "DPO"), ("bdpo", "bDPO"))
+    ]
+    said = f" Right on held-out pairs: {'; '.join(parts)}; to prefer the shorter one {means['dpo']['shorter']:.1%}."
+    above = _interval(ends.loc[ends["method"] == "dpo", "controlled"] - 0.5)
+    if above[1] > 0:
+        return said
+    low, high = (signed(end).replace("-", "−") for end in above[1:])
+    return f"{said} That DPO itself is above ½ is not shown [{low}, {high}], so that these pairs tell no method apart."
 
 
 def _gap(frame: pd.DataFrame, column: str, method: str, baseline: str) -> tuple[float, float, float]:
@@ -61,11 +83,10 @@ def _gap(frame: pd.DataFrame, column: str, method: str, baseline: str) -> tuple[
     return _interval(ours - theirs)
 
 
-def _at_equal_kl(looks: pd.DataFrame, value: Value, baseline: str) -> tuple[float, float, float]:
-    """Return the difference of bDPO over the KL that it shares with a control, NaN where they share none."""
+def _at_equal_kl(looks: pd.DataFrame, value: Value, baseline: str) -> tuple[float, float, float] | None:
+    """Return the difference of bDPO over the KL that it shares with a control, None where a seed shares none."""
     shared = over_shared_kl(looks, value.column, baseline, value.power)
-    nothing = float("nan")
-    return _gap(shared, value.column, "bdpo", baseline) if len(shared) else (nothing, nothing, nothing)
+    return _gap(shared, value.column, "bdpo", baseline) if len(shared) else None
 
 
 def _interval(differences: pd.Series) -> tuple[float, float, float]:

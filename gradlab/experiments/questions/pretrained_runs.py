@@ -31,6 +31,8 @@ CORE = tuple(METHODS)
 BEYOND = {"known": (*NAIVE, *PPO), "hh": tuple(NAIVE)}  # as far as the budget goes
 PER_WORD = 0.03  # of the true reward of the openings: what each word costs, beside the sentiment
 LONGEST = 20  # tokens of a response to an opening, after which it is cut
+SAMPLED = 48  # tokens of a response to a prompt of the real pairs, after which it is cut
+POOL, TRAINED, HELD_OUT = 1434, 800, 600  # real pairs: those short enough, and how many of them a seed takes
 SIZE = "135M"
 
 
@@ -97,9 +99,10 @@ def looks_of(frame: pd.DataFrame) -> pd.DataFrame:
 
     From held-out pairs, with h = log π − log π_ref (nats per response):
 
-    - ``win_moved``, ``lose_moved``: means of h of winners and of losers;
+    - ``win_moved``, ``lose_moved``: means of h of winners and of losers; ``moved``: of both;
     - ``elsewhere``: the mean of −log((π_w + π_l)/(π_ref,w + π_ref,l)), by how much the probability of both responses
-      together has fallen: what they lose goes to other responses;
+      together has fallen: what they lose goes to other responses. Of two whose log π are nats apart it is the fate of
+      the more probable one, mostly the shorter;
     - ``accuracy``: the share of pairs with h_w > h_l, ties ½; ``shorter``: the share in which the winner has fewer
       tokens, ties ½; ``controlled``: the mean of the accuracies among pairs whose winner is shorter and among those
       whose winner is longer, so that "prefer the shorter" scores ½, and so does "prefer the longer".
@@ -125,6 +128,7 @@ def _of_pairs(pairs: pd.DataFrame) -> dict[str, float]:
     right, shorter = _above(h_win, h_lose), _above(lose_len, win_len)
     return {
         "win_moved": float(h_win.mean()), "lose_moved": float(h_lose.mean()),
+        "moved": float((h_win + h_lose).mean() / 2),
         "elsewhere": float((np.logaddexp(ref_win, ref_lose) - np.logaddexp(win, lose)).mean()),
         "accuracy": float(right.mean()), "shorter": float(shorter.mean()),
         "controlled": float(np.mean([right[shorter == side].mean() for side in (0.0, 1.0)])),

@@ -21,7 +21,7 @@ from gradlab.experiments.questions import (
 )
 from gradlab.experiments.questions.frontier import LEVELS
 from gradlab.experiments.questions.pretrained_levels import LEVELS as LEVELS_OF_PRETRAINED
-from gradlab.experiments.questions.pretrained_runs import LONGEST
+from gradlab.experiments.questions.pretrained_runs import HELD_OUT, LONGEST, POOL, TRAINED
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
 from gradlab.experiments.report.claims import Claim
 
@@ -283,15 +283,22 @@ _PRETRAINED_KL = (
     f"at equal KL from the reference ({', '.join(f'{level:g}' for level in LEVELS_OF_PRETRAINED)} nats; β and looks "
     "pooled, interpolated in √KL)"
 )
+_PRETRAINED_EQUAL = f"{_PRETRAINED_KL}; on real pairs over the KL in which both were looked at"
 _PRETRAINED_SHARED = (
-    "Added when the runs of the first seed had been looked at, before those of the others were whole: bDPO against the "
-    "control of equal effective β, over the KL in which both were looked at, since declared levels below the first "
-    "look read the line from the reference to it and not the trained policy"
+    "On real pairs this was changed before any of their runs: an accuracy leaves ½ with the first steps, so that no "
+    "line from the reference to the first look is a path of it; and how far DPO's own accuracy is above ½ was added as "
+    "context: where it is not, the pairs cannot tell methods apart. Added when the runs of the first seed on the "
+    "openings had been looked at, before those of the others were whole: bDPO against the control of equal effective "
+    "β, over the KL in which both were looked at, since declared levels below the first look read the line from the "
+    "reference to it and not the trained policy"
 )
 _PRETRAINED_ENDED = f"as context, how many responses end within {LONGEST} tokens, and the true reward of those that do"
 _PRETRAINED_POWER = (
-    "Intervals are over seeds, on one set of openings. With three seeds *no practical difference* needs differences "
-    f"whose standard deviation over seeds is below {math.sqrt(3) / stats.t.ppf(0.95, 2):.2f} margins, even around 0"
+    f"Intervals are over seeds, on one set of openings and one pool of {POOL:,} pairs, of which each seed trains on "
+    f"{TRAINED} and holds out {HELD_OUT}: they say how seeds differ, and less of other openings and pairs. With three "
+    "seeds *no practical difference* needs differences whose standard deviation over seeds is below "
+    f"{math.sqrt(3) / stats.t.ppf(0.95, 2):.2f} margins, even around 0, and below "
+    f"{math.sqrt(3) / stats.t.ppf(0.975, 2):.2f} for the first of two co-primaries"
 )
 _NO_LOOK = (
     "From algebra and from the lab; runs of seeds below 1,000 had shown speed, and a learning rate for DPO alone."
@@ -305,9 +312,9 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         stated="Nothing: the paper does not speak of lengths.",
         ours=f"The control, DPO with λ_w = L_l/(L_w + L_l), and equal KL. {_PRETRAINED}.",
         predicted=f"true: *no practical difference*, where three seeds suffice to say so. {_NO_LOOK}",
-        rule=f"bDPO minus length-weighted DPO {_PRETRAINED_KL}, two co-primaries: true reward, and length-controlled "
-        f"accuracy on held-out real pairs. {_PRETRAINED_MARGINS}, so *no practical difference* confirms the claim. "
-        "Robustness: the same at equal β, at β and at 2β; where probability goes. "
+        rule=f"bDPO minus length-weighted DPO {_PRETRAINED_EQUAL}, two co-primaries: true reward, and "
+        f"length-controlled accuracy on held-out real pairs. {_PRETRAINED_MARGINS}, so *no practical difference* "
+        "confirms the claim. Robustness: the same at equal β, at β and at 2β; where probability goes. "
         f"{_PRETRAINED_SHARED}; {_PRETRAINED_ENDED}. {_PRETRAINED_POWER}.",
         changes="A difference beyond the margins, either way: then there is balance beside length. More seeds, where "
         "it is undecided.",
@@ -324,8 +331,8 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         predicted="true reward: yes, by moving farther, since its effective β is half of DPO's; accuracy: no practical "
         f"difference. No control leaves anything. {_NO_LOOK}",
         rule=f"bDPO minus DPO at the end of training, two co-primaries. {_PRETRAINED_MARGINS}. What could explain the "
-        f"effect away: DPO at β/2; length-weighted DPO; DPO {_PRETRAINED_KL}; bDPO at 2β, which has DPO's effective β, "
-        "against DPO. Context: sentiment and words apart, and accuracy as it is. Robustness: equal KL once more. "
+        f"effect away: DPO at β/2; length-weighted DPO; DPO {_PRETRAINED_EQUAL}; bDPO at 2β, which has DPO's effective "
+        "β, against DPO. Context: sentiment and words apart, and accuracy as it is. Robustness: equal KL once more. "
         f"{_PRETRAINED_SHARED}; {_PRETRAINED_ENDED}. {_PRETRAINED_POWER}.",
         changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
         figures=("pretrained-frontier",),
@@ -338,15 +345,16 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         stated="On the grid Balanced-DPO puts less mass on responses that the data do not cover.",
         ours="That for whole sequences, which are too many to add up, it is seen at the pairs: by how much the "
         "probability of both held-out responses together has fallen, the mean of −log((π_w + π_l)/(π_ref,w + "
-        "π_ref,l)). On the openings the pairs are the reference's own responses, so that this number is nearly "
+        "π_ref,l)). Of two responses whose log π are nats apart, that is the fate of the more probable one, mostly the "
+        "shorter. On the openings the pairs are the reference's own responses, so that this number is nearly "
         "KL(π_ref‖π), which grows for any policy that moves away; only the real pairs can bear the claim out. "
         f"{_PRETRAINED}.",
         predicted="reversed or no practical difference at one β, as bDPO moves farther; no practical difference at "
         f"equal KL. {_NO_LOOK}",
         rule=f"DPO minus bDPO at the end of training, two co-primaries, the two tasks; differences within "
         f"±{pretrained.ELSEWHERE.margin:g} nats per pair count as none. What could explain the effect away: DPO at "
-        f"β/2; length-weighted DPO; DPO {_PRETRAINED_KL}. Robustness: the log-probability of winners alone; and equal "
-        f"KL once more. {_PRETRAINED_SHARED}.",
+        f"β/2; length-weighted DPO; DPO {_PRETRAINED_EQUAL}. Robustness: the log-probability of winners alone, and the "
+        f"mean of winners' and losers', added before any run on real pairs; equal KL once more. {_PRETRAINED_SHARED}.",
         changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
         figures=("pretrained-likelihood",),
         measurements=("pretrained",),
