@@ -1,6 +1,9 @@
 """A linear reward on a language model's hidden states, fitted by Bradley–Terry."""
 
+import copy
+import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.optimize import minimize
 from test_llm_rewards import TOKENIZER, preferences
+from transformers import AutoTokenizer
 
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.pairs import Pair
@@ -18,6 +22,7 @@ from gradlab.llm.model.loading import save_folder, small_llama
 from gradlab.llm.model.reward_accuracy import held_out_accuracy
 from gradlab.llm.model.rewards import load_reward
 from gradlab.llm.train.reward_head import RIDGES, fit_reward_head, newton
+from gradlab.llm.train.reward_training import train_reward
 
 
 def asked(number, seed):
@@ -66,6 +71,51 @@ def test_prompts_that_follow_each_other_are_left_out_together(tmp_path):
     fit_reward_head(tmp_path / "lm", pairs, tmp_path / "rm", max_length=32, ridges=[0.01], folds=2)
     page = json.loads((tmp_path / "rm" / "done.json").read_text())
     assert page["validation_loss"] > np.log(2) + 0.1, "what one subject teaches is wrong of the other"
+
+
+def last_state(model, ids):
+    with torch.no_grad():
+        return model.model(torch.tensor([ids])).last_hidden_state[0, -1]
+
+
+ALL = functools.partial(train_reward, learning_rate=0.1)
+
+
+@pytest.mark.parametrize("make", [fit_reward_head, ALL], ids=["head", "all"])
+def test_a_reward_reads_the_end_token_also_where_the_tokenizer_pads_with_it(tmp_path, make):
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.pad_token = tokenizer.eos_token
+    save_folder(tmp_path / "lm", small_llama(32, width=16, layers=1, heads=2, longest=64, seed=0), tokenizer)
+    made = make(tmp_path / "lm", asked(16, 0), tmp_path / "rm", max_length=32)
+    reward = load_reward(made)
+    scorer = reward.function
+    texts = ["day good", "night night bad bad"]
+    weight = scorer.model.score.weight[0].detach()
+    ends = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in texts]
+    wanted = [float(weight @ last_state(scorer.model, ids)) for ids in ends]
+    assert reward(["", ""], texts) == pytest.approx(wanted, abs=1e-5)
+    assert weight.abs().max() > 0
+    theirs = AutoTokenizer.from_pretrained(made)
+    assert theirs.pad_token_id == scorer.model.config.pad_token_id != theirs.eos_token_id, "transformers reads it, too"
+
+
+def test_a_classifier_is_read_as_it_was_trained_where_its_tokenizer_names_no_padding(fitted, tmp_path):
+    _, made = fitted
+    shutil.copytree(made, tmp_path / "rm")
+    tokenizer = AutoTokenizer.from_pretrained(made)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "rm")
+    both = [load_reward(folder) for folder in (made, str(tmp_path / "rm"))]
+    texts = ["day good", "night night bad bad"]
+    assert both[1](["", ""], texts) == pytest.approx(both[0](["", ""], texts), abs=1e-6)
+
+
+def test_a_tokenizer_with_one_special_token_alone_is_said_to_hide_the_end(tmp_path, capsys):
+    tokenizer = copy.deepcopy(TOKENIZER)
+    tokenizer.pad_token = tokenizer.bos_token = tokenizer.unk_token = tokenizer.eos_token
+    save_folder(tmp_path / "lm", small_llama(32, width=16, layers=1, heads=2, longest=64, seed=0), tokenizer)
+    fit_reward_head(tmp_path / "lm", asked(16, 0), tmp_path / "rm", max_length=32)
+    assert "so the reward is read at the token before it" in capsys.readouterr().out
 
 
 def test_a_fit_that_does_not_converge_is_an_error_of_numbers():

@@ -330,7 +330,8 @@ def test_a_text_that_is_cut_ends_with_one_eos_where_the_tokenizer_adds_it_too():
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(one, tokenizer.convert_tokens_to_ids(one)) for one in (start, end)]
     )
-    model = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
+    of_text = SimpleNamespace(pad_token_id=None, vocab_size=len(tokenizer))
+    model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: of_text))
     scorer = Scorer(model, tokenizer, batch=2, reads=None, ends=True, max_length=6, column=0)
     ids = scorer.encoded(["cold high", "cold high warm quick bitter low new old"])
     assert [tokenizer.convert_ids_to_tokens(text)[-2:] for text in ids] == [["high", end], ["old", end]]

@@ -38,8 +38,12 @@ class Scorer:
         self.model, self.tokenizer, self.batch, self.reads = model, tokenizer, batch, reads
         self.ends, self.max_length, self.column = ends, max_length, column
         self.cut = 0  # texts that were too long
-        if column is not None:  # classifiers on decoders look for the last token that is no padding
-            model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        self.pad = tokenizer.pad_token_id
+        if column is not None:  # classifiers on decoders read the last token that is no padding by their own config
+            config = model.config.get_text_config()
+            if isinstance(config.pad_token_id, int) and 0 <= config.pad_token_id < config.vocab_size:
+                self.pad = config.pad_token_id
+            config.pad_token_id = self.pad
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
@@ -58,7 +62,7 @@ class Scorer:
 
     def outputs(self, ids: Sequence[Sequence[int]]) -> Any:
         """Return the model's output for token ids."""
-        return self.model(**padded(ids, self.tokenizer.pad_token_id, self.model.device))
+        return self.model(**padded(ids, self.pad, self.model.device))
 
     def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Return the scores (B,) of token ids, with their graph where gradients are on."""

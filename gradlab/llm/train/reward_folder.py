@@ -68,9 +68,10 @@ def reward_folder(
     tokenizer = load_tokenizer(base)
     date = TemplateDate(template_date, _first_day(out))
     fix_date(tokenizer, date)
+    padding = _pad_apart(tokenizer)
     written = date.written_by(tokenizer) if template == "chat" else None
     texts = [_texts(pair, template, tokenizer) for pair in pairs]
-    key = fingerprint(asdict(settings), texts, weights_hash(base))
+    key = fingerprint(asdict(settings), texts, weights_hash(base), *padding)
     model = None if is_done(out, key) else _fresh(base, tokenizer, settings.max_length)
     with contextlib.ExitStack() as stack:
         claim(out, stack)
@@ -99,6 +100,22 @@ def reward_folder(
         write_done(out, page, ("model", LOG))
         remove(out / CHECKPOINTS)
     return str(out / "model")
+
+
+def _pad_apart(tokenizer: Any) -> list[str]:
+    """Let another special token pad where EOS does, and return it: a classifier reads the last token but padding.
+
+    With EOS as padding it would read the token before EOS, and could not tell a text that has ended.
+    """
+    if tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return []
+    others = [token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token]
+    if not others:
+        say(f"reward model: the tokenizer has no special token but {tokenizer.eos_token!r}, which ends and pads texts, "
+            "so the reward is read at the token before it")  # fmt: skip
+        return []
+    tokenizer.pad_token = others[0]
+    return others[:1]
 
 
 def _first_day(out: Path) -> str:
