@@ -193,6 +193,15 @@ def test_numbers_of_one_method_count_for_its_frames_alone(place, monkeypatch):
     assert after[1] != before[1]
 
 
+def test_a_method_may_have_a_rate_of_its_own(place, monkeypatch):
+    rate = KnownTask.settings["learning_rate"]
+    monkeypatch.setattr(KnownTask, "smoke", {**KnownTask.smoke, "beyond": {"ppo": "ppo"},
+                                             "per_method": {"ppo": {"learning_rate": 2 * rate}}})  # fmt: skip
+    rates = {method: KnownTask().training(place, method, 1).of("learning_rate") for method in ("dpo", "ppo")}
+    assert rates == {"dpo": rate, "ppo": 2 * rate}
+    assert KnownTask().training(place, "ppo", 1).ppo.judge is None, "a rate alone makes no fitted reward"
+
+
 def test_a_frame_depends_on_its_pairs_and_its_method_and_on_no_other(place, monkeypatch):
     dpo, bdpo = units_of([KnownTask()], place, ("dpo", "bdpo"))
     key = runs.key_of(dpo, place)

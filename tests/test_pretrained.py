@@ -100,7 +100,7 @@ def test_over_shared_kl_both_are_averaged_from_the_later_first_look_to_the_neare
         theirs = path("dpo-half", seed, [0.25, 4.0, 3.0], [0.0, 0.0, -7.0])  # the way back is dropped
         looks += [start, ours, theirs, path("bdpo-double", seed, [1.0, 2.0], [5.0, 5.0]),
                   path("dpo", seed, [3.0, 4.0], [0.0, 0.0])]  # fmt: skip
-    shared = over_shared_kl(pd.concat(looks), "reward", "dpo", power).set_index(["method", "seed"])["reward"]
+    shared = over_shared_kl(pd.concat(looks), "reward", "bdpo", "dpo", power).set_index(["method", "seed"])["reward"]
     assert shared["bdpo"].to_numpy() == pytest.approx([mean] * 3)
     assert shared["dpo"].to_numpy() == pytest.approx([0.0] * 3)
 
@@ -111,7 +111,7 @@ def test_rewards_at_trained_policies_move_what_is_said_over_shared_kl():
     later = known["method"].isin(["bdpo", "bdpo-double"]) & (known["step"] > LOOKS[0])
     lower = known.assign(reward=known["reward"] - 0.3 * later)
     gaps = [
-        over_shared_kl(frame, "reward", "length-dpo", 0.5).groupby("method")["reward"].mean()
+        over_shared_kl(frame, "reward", "bdpo", "length-dpo", 0.5).groupby("method")["reward"].mean()
         for frame in (known, lower)
     ]
     assert gaps[1]["bdpo"] < gaps[0]["bdpo"] - 0.1
@@ -122,10 +122,10 @@ def test_a_seed_without_shared_kl_leaves_nothing_to_say():
     looks = [path(method, seed, [1.0, 2.0], [0.0, 0.0]) for method in ("bdpo", "bdpo-double") for seed in SEEDS]
     looks += [path(method, seed, [1.5, 4.0], [0.0, 0.0]) for method in ("dpo-half", "dpo") for seed in SEEDS[:-1]]
     looks += [path(method, SEEDS[-1], [3.0, 4.0], [0.0, 0.0]) for method in ("dpo-half", "dpo")]
-    assert not len(over_shared_kl(pd.concat(looks), "reward", "dpo", 0.5))
+    assert not len(over_shared_kl(pd.concat(looks), "reward", "bdpo", "dpo", 0.5))
 
 
-@pytest.mark.parametrize("at", [at_equal_kl, lambda looks, values: over_shared_kl(looks, *values, "dpo", 0.5)])
+@pytest.mark.parametrize("at", [at_equal_kl, lambda looks, values: over_shared_kl(looks, *values, "bdpo", "dpo", 0.5)])
 def test_a_kl_that_is_no_number_is_refused(at):
     looks = Runs(made()).looks
     looks = looks[looks["task"] == "known"]
@@ -192,7 +192,7 @@ def test_an_answer_on_real_pairs_says_what_length_tells_and_where_nothing_was_le
 
 def test_an_answer_names_a_control_with_which_no_kl_is_shared():
     far = made()
-    for name in units("hh", PARTNERS["length-dpo"].values()):
+    for name in units("hh", PARTNERS["bdpo", "length-dpo"].values()):
         sample = far[name]["kind"] == "sample"
         logp = far[name]["logp"].where(~sample, far[name]["ref_logp"] + 50 + far[name]["step"] / 10)
         far = {**far, name: far[name].assign(logp=logp)}
@@ -224,10 +224,33 @@ def test_runs_beyond_the_core_judge_ppo_ablation_and_spikes():
     assert {row.word for row in without} == {"not run"}
     assert without[0].note == "6 of 9 runs."
     whole = made({"nbdpo-symmetric": {"spikes": 3}, "ppo": {"bonus": 0.3}}, beyond=True)
-    assert {row.word for row in answers(whole, "ppo", "true reward")} <= {"holds throughout", "holds on average"}
+    ahead = {row.word for row in answers(whole, "ppo", "the true reward reaches more")}
+    assert ahead <= {"holds throughout", "holds on average"}
     spiked = answers(whole, "symmetric-unstable")[0]
     assert "in 3 of 3 runs, and that of DPO in 0 of 3 runs" in spiked.sentence
     assert {row.word for row in answers(whole, "ablation")} - {"not run"}
+
+
+def test_ppo_on_dpos_own_pairs_decides_and_what_cut_responses_do_is_beside_it():
+    rows = answers(made({"ppo-fitted": {"bonus": 0.3}}, beyond=True), "ppo")
+    roles = {(row.statement.method, row.statement.value, row.role) for row in rows}
+    assert {role for method, value, role in roles if (method, value) == ("ppo-fitted", "reward")} == {"robustness"}
+    assert {role for method, value, role in roles if (method, value) != ("ppo-fitted", "reward")} == {"context"}
+    assert {value for _, value, _ in roles} == {"reward", "finished", "reward_ended"}
+    (shared,) = [row for row in rows if "over shared KL" in row.statement.statement and row.role == "robustness"]
+    assert shared.word.startswith("holds")
+
+
+def test_runs_that_share_no_kl_are_said_to_be_there_with_the_kl_that_they_have():
+    whole = made(beyond=True)
+    for name in units("known", ["ppo-fitted"]):
+        sample = whole[name]["kind"] == "sample"
+        logp = whole[name]["logp"].where(~sample, whole[name]["ref_logp"] + 50 + whole[name]["step"] / 10)
+        whole = {**whole, name: whole[name].assign(logp=logp)}
+    (shared,) = [row for row in answers(whole, "ppo", "over shared KL") if row.role == "robustness"]
+    assert shared.word == "not run"
+    assert shared.note.startswith("The runs are there, but too few seeds have both; looks at KL, nats: PPO on a fitted")
+    assert "reward model 55 to 70, DPO 0." in shared.note
 
 
 def test_gradients_that_follow_the_imbalance_are_seen():

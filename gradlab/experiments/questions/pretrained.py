@@ -33,11 +33,12 @@ from gradlab.experiments.questions import log_ratio, ratios
 from gradlab.experiments.questions.language_models_sides import RATIOS, fits
 from gradlab.experiments.questions.language_models_spikes import SPIKE_MARGIN, in_more_runs, spike_counts
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
-from gradlab.experiments.questions.pretrained_levels import PARTNERS, at_equal_kl, both, over_shared_kl
+from gradlab.experiments.questions.pretrained_levels import CONTROLS, PARTNERS, at_equal_kl, both, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
     FAMILIES,
     FILES,
+    FITTED,
     HALF,
     LENGTH,
     LONGEST,
@@ -131,8 +132,15 @@ class Asked:
             return not_run(self.contrast, f"{lacking}.")
         frame = self.frame(runs)
         if not len(frame):
-            return not_run(self.contrast, "No KL that both methods reach, or no such number of both.")
+            return not_run(self.contrast, f"The runs are there, but too few seeds have both{self._reached(runs)}.")
         return self.judge(frame, self.contrast)
+
+    def _reached(self, runs: Runs) -> str:
+        """Return the KL at which each method was looked at after the reference, in words; "" where it does not tell."""
+        looks = runs.looks[(runs.looks["task"] == self.task) & (runs.looks["step"] > 0)]
+        kl = {method: looks.loc[looks["method"] == method, "kl"] for method in self.methods if method in NAMES}
+        parts = [f"{NAMES[method]} {at.min():.2g} to {at.max():.2g}" for method, at in kl.items()]
+        return f"; looks at KL, nats: {', '.join(parts)}" if "KL" in self.contrast.statement else ""
 
 
 def at_the_end(
@@ -166,15 +174,15 @@ def at_levels(
 
 
 def over_kl(
-    claim: str, task: str, value: Value, baseline: str, role: Role = "robustness", co_primaries: int = 1
+    claim: str, task: str, value: Value, method: str, baseline: str, role: Role = "robustness", co_primaries: int = 1
 ) -> Asked:  # fmt: skip
-    """Return a comparison of bDPO with a control of equal effective β, over the KL in which both were looked at."""
-    contrast = _contrast(claim, task, value, "bdpo", baseline, role, "over shared KL ", ("task",), co_primaries)
-    needed = tuple(method for pair in PARTNERS[baseline].items() for method in pair)
+    """Return a comparison with a control of equal effective β, over the KL in which both were looked at."""
+    contrast = _contrast(claim, task, value, method, baseline, role, "over shared KL ", ("task",), co_primaries)
+    needed = tuple(name for pair in PARTNERS[method, baseline].items() for name in pair)
 
     def frame(runs: Runs) -> pd.DataFrame:
         looks = _of_task(runs.looks, task)
-        return over_shared_kl(looks[looks["method"].isin(needed)], value.column, baseline, value.power)
+        return over_shared_kl(looks[looks["method"].isin(needed)], value.column, method, baseline, value.power)
 
     return Asked(contrast, task, needed, frame)
 
@@ -182,7 +190,7 @@ def over_kl(
 def at_one_kl(claim: str, task: str, value: Value, baseline: str, role: Role, co_primaries: int = 1) -> list[Asked]:
     """Return bDPO against a control at equal KL, first by the task's own rule, then by the other one as robustness."""
     levels = functools.partial(at_levels, claim, task, value, "bdpo", baseline)
-    shared = functools.partial(over_kl, claim, task, value, baseline)
+    shared = functools.partial(over_kl, claim, task, value, "bdpo", baseline)
     own, other = (levels, shared) if task == "known" else (shared, levels)
     return [own(role, co_primaries), other("robustness")]
 
@@ -265,11 +273,11 @@ def _likelihood() -> list[Asked]:
             at_the_end(LIKELIHOOD, task, ELSEWHERE, "bdpo", HALF, "explains away"),
             at_the_end(LIKELIHOOD, task, ELSEWHERE, "bdpo", LENGTH, "explains away"),
             *at_one_kl(LIKELIHOOD, task, ELSEWHERE, "dpo", "explains away"),
-            over_kl(LIKELIHOOD, task, ELSEWHERE, LENGTH),
+            over_kl(LIKELIHOOD, task, ELSEWHERE, "bdpo", LENGTH),
             at_levels(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
             at_the_end(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
             at_the_end(LIKELIHOOD, task, MOVED, "bdpo", "dpo", "robustness"),
-            over_kl(LIKELIHOOD, task, MOVED, "dpo"),
+            over_kl(LIKELIHOOD, task, MOVED, "bdpo", "dpo"),
         ]
     return rows
 
@@ -293,13 +301,21 @@ def _length() -> list[Asked]:
 def _ablation() -> list[Asked]:
     """Return the statements of the claim *ablation*: the true reward at equal KL, beside the lengths' control."""
     rows = [at_levels("ablation", "known", REWARD, "bdpo", LENGTH, "explains away")]
-    rows += [over_kl("ablation", "known", REWARD, name) for name in PARTNERS]
+    rows += [over_kl("ablation", "known", REWARD, "bdpo", name) for name in CONTROLS]
     return rows + [at_levels("ablation", "known", REWARD, "bdpo", name, "robustness") for name in (*NAIVE, "dpo")]
 
 
 def _ppo() -> list[Asked]:
-    """Return the statements of the claim *ppo*; the true reward judges both kinds of PPO."""
-    return [ask("ppo", "known", REWARD, name, "dpo", "robustness") for name in PPO for ask in (at_the_end, at_levels)]
+    """Return the statements of the claim *ppo*; the true reward judges both kinds of PPO.
+
+    PPO on the true reward has seen what DPO has not, so it is context; the claim is about PPO on DPO's own pairs.
+    """
+    rows = list[Asked]()
+    for name in PPO:
+        role: Role = "robustness" if name == FITTED else "context"
+        rows += [ask("ppo", "known", REWARD, name, "dpo", role) for ask in (at_the_end, over_kl, at_levels)]
+        rows += [at_the_end("ppo", "known", value, name, "dpo", "context") for value in (FINISHED, ENDED)]
+    return rows
 
 
 def _sides() -> list[Asked]:

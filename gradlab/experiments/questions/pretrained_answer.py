@@ -10,7 +10,7 @@ import pandas as pd
 from gradlab.experiments.questions import pretrained_predictions
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
 from gradlab.experiments.questions.pretrained import JUDGED, MEASUREMENT, Value, corrected_shares
-from gradlab.experiments.questions.pretrained_levels import PARTNERS, over_shared_kl
+from gradlab.experiments.questions.pretrained_levels import CONTROLS, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import CORE, HALF, LENGTH, REFERENCE, SHORT, SIZE, TASKS, Runs
 from gradlab.stats.equivalence import mean_of
 
@@ -40,7 +40,7 @@ def of_task(runs: Runs, task: str) -> str:
     ends = runs.ends()
     ends = ends[ends["task"] == task]
     gain, half, length = (_gap(ends, value.column, "bdpo", name) for name in ("dpo", HALF, LENGTH))
-    equal = {name: _at_equal_kl(looks, value, name) for name in PARTNERS}
+    equal = {name: _at_equal_kl(looks, value, name) for name in CONTROLS}
     unit = value.unit
 
     def size(number: Sequence[float] | None) -> str:
@@ -85,7 +85,7 @@ def _gap(frame: pd.DataFrame, column: str, method: str, baseline: str) -> tuple[
 
 def _at_equal_kl(looks: pd.DataFrame, value: Value, baseline: str) -> tuple[float, float, float] | None:
     """Return the difference of bDPO over the KL that it shares with a control, None where a seed shares none."""
-    shared = over_shared_kl(looks, value.column, baseline, value.power)
+    shared = over_shared_kl(looks, value.column, "bdpo", baseline, value.power)
     return _gap(shared, value.column, "bdpo", baseline) if len(shared) else None
 
 

@@ -7,15 +7,18 @@ import pandas as pd
 
 from gradlab.experiments.frame_checks import check_rows
 from gradlab.experiments.questions.frontier import at_levels, overlap
-from gradlab.experiments.questions.pretrained_runs import FAMILIES, HALF, LENGTH, REFERENCE, SEEDS
+from gradlab.experiments.questions.pretrained_runs import FAMILIES, HALF, LENGTH, PPO, REFERENCE, SEEDS
 
 LEVELS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # nats per response
 _PATH = ["task", "family", "seed", "method"]
 _LOOK = ["task", "method", "seed", "step"]
-# bDPO's trainings, and those of a control with the same effective β, which weights that add up to 1 halve.
+# Trainings of a method, and those of a control with the same effective β, which weights that add up to 1 halve.
 PARTNERS = {
-    "dpo": {"bdpo": HALF, "bdpo-double": "dpo"}, LENGTH: {"bdpo": LENGTH, "bdpo-double": "length-dpo-double"},
+    ("bdpo", "dpo"): {"bdpo": HALF, "bdpo-double": "dpo"},
+    ("bdpo", LENGTH): {"bdpo": LENGTH, "bdpo-double": "length-dpo-double"},
+    **{(name, "dpo"): {name: "dpo"} for name in PPO},
 }  # fmt: skip
+CONTROLS = tuple(baseline for method, baseline in PARTNERS if method == "bdpo")
 
 
 def families() -> dict[str, str]:
@@ -48,11 +51,11 @@ def both(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
     return overlap(levels, method, baseline, ["task", "kl"])
 
 
-def over_shared_kl(looks: pd.DataFrame, value: str, baseline: str, power: float) -> pd.DataFrame:
-    """Return bDPO's value and a control's over the KL in which both were looked at, one row per task, method and seed.
+def over_shared_kl(looks: pd.DataFrame, value: str, method: str, baseline: str, power: float) -> pd.DataFrame:
+    """Return two methods' values over the KL in which both were looked at, one row per task, method and seed.
 
     looks     of one task; a path is as in ``at_equal_kl``, but begins at its first look after the reference.
-    baseline  the control's family; paths are paired by ``PARTNERS``.
+    method, baseline  two families; paths are paired by ``PARTNERS``.
     power     the value is taken to be linear in KL**power between looks: ½ for what small moves change in proportion,
               1 for what is a divergence itself.
 
@@ -64,12 +67,12 @@ def over_shared_kl(looks: pd.DataFrame, value: str, baseline: str, power: float)
     for seed in SEEDS:
         trained = looks[(looks["seed"] == seed) & (looks["step"] > 0)].sort_values("step")
         paths = {method: _path(path, value, power) for method, path in trained.groupby("method")}
-        means = [_means(paths[ours], paths[theirs]) for ours, theirs in PARTNERS[baseline].items()]
+        means = [_means(paths[ours], paths[theirs]) for ours, theirs in PARTNERS[method, baseline].items()]
         shared = [pair for pair in means if pair is not None]
         if not shared:
             return pd.DataFrame(columns=["task", "method", "seed", value])
-        for method, mean in zip(("bdpo", baseline), np.mean(shared, axis=0).tolist(), strict=True):
-            rows.append({"task": trained["task"].iloc[0], "method": method, "seed": seed, value: mean})
+        for name, mean in zip((method, baseline), np.mean(shared, axis=0).tolist(), strict=True):
+            rows.append({"task": trained["task"].iloc[0], "method": name, "seed": seed, value: mean})
     return pd.DataFrame(rows)
 
 

@@ -26,7 +26,8 @@ METHODS = {
 FAMILIES = {"dpo": ("dpo-half", "dpo", "dpo-double"), "bdpo": ("bdpo", "bdpo-double"),
             "length-dpo": ("length-dpo", "length-dpo-double")}  # fmt: skip
 NAIVE = {"nbdpo": "naive bDPO", "nbdpo-symmetric": "symmetric naive bDPO"}
-PPO = {"ppo": "PPO on the true reward", "ppo-fitted": "PPO on a fitted reward model"}
+FITTED = "ppo-fitted"
+PPO = {"ppo": "PPO on the true reward", FITTED: "PPO on a fitted reward model"}
 CORE = tuple(METHODS)
 BEYOND = {"known": (*NAIVE, *PPO), "hh": tuple(NAIVE)}  # as far as the budget goes
 PER_WORD = 0.03  # of the true reward of the openings: what each word costs, beside the sentiment

@@ -317,9 +317,12 @@ CLAIMS: dict[str, Claim] = {
         f"±{ppo_against_dpo.MARGIN:g} count as none. Robustness: unobserved rewards at the minimum, mean and maximum; "
         "and, where the laptop run is there, win-rates of language models on a task whose true reward judges. On real "
         "pairs only the reward model that PPO was trained on could judge, so nothing rests on them. On a pretrained "
-        "model: the true reward of short openings, PPO on it and on a fitted reward model, at the end and at equal KL. "
-        "Context: the identities, the true utility, and DPO with the reward model's parameters, where PPO with free "
-        "logits ends by the same algebra: what differs from DPO there is the parameters' work, and not PPO's.",
+        "model: the true reward of short openings, PPO on a reward model fitted to DPO's pairs, at the end, over the "
+        "KL in which both were looked at, and at equal KL with DPO at β/2, β and 2β. Pairs hold only responses that "
+        "end, and PPO's reward counts cut ones too, so that PPO may gain by ending: how many end, and the reward of "
+        "those, are context; so is PPO on the true reward, which DPO has not seen. Further context: the identities, "
+        "the true utility, and DPO with the reward model's parameters, where PPO with free logits ends by the same "
+        "algebra: what differs from DPO there is the parameters' work, and not PPO's.",
         changes="PPO on a reward model with other parameters ahead of DPO in every cell, or behind it.",
         figures=("ppo",),
         experiments=("worlds", "ppo-against-dpo"),

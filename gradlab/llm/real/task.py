@@ -53,7 +53,7 @@ class RealTask(ABC):
     settings  JSON-able: every number that the frames depend on. ``methods`` has the core (name → loss, as
               ``gradlab train --loss`` takes it; None for ``REFERENCE``), ``beyond`` what is run when all seeds have the
               core, and ``seeds`` the seeds; these three name runs and change none of them. ``per_method`` has, by
-              method, the numbers on which its frames alone depend.
+              method, the numbers on which its frames alone depend; a ``learning_rate`` there replaces the common one.
     smoke     the settings that a test replaces.
     """
 
@@ -87,6 +87,7 @@ class RealTask(ABC):
     def common_training(self, place: Place, method: str, seed: int, **more: Any) -> Settings:
         """Return the settings of a training: those that are the same in every task, and ``more`` by name."""
         settings = self.of(place)
+        rate = settings.get("per_method", {}).get(method, {}).get("learning_rate", settings["learning_rate"])
         train, held_out = self.inputs(place, seed)
         log = LogSettings(
             sides_every=settings["sides_every"], validate_every=settings["validate_every"],
@@ -95,7 +96,7 @@ class RealTask(ABC):
         return Settings(
             model=place.model, data=str(train), validation=str(held_out), out=place.out, template="chat",
             loss=(self.methods(place)[method] or "dpo",), reference=ReferenceSettings(steps=0),
-            steps=settings["steps"], learning_rate=settings["learning_rate"], micro=settings["batch"], seed=seed,
+            steps=settings["steps"], learning_rate=rate, micro=settings["batch"], seed=seed,
             precision="fp32", device="cpu", train_from=settings["train_from"],
             cache=place.out / self.name / str(seed) / "cache", log=log, **more,
         )  # fmt: skip
