@@ -97,6 +97,20 @@ def test_dialogues_are_held_out_with_what_goes_on_from_them(place):
     assert {len(as_messages(pair.prompt)) for pair in held_out} == {1, 3}
 
 
+def test_a_question_that_is_asked_in_two_dialogues_is_on_one_side(place):
+    tokenizer = task_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    question = {"role": "user", "content": "cold high warm quick bitter low new old"}
+    pairs = [
+        replace(pair, prompt=(*as_messages(pair.prompt), {"role": "assistant", "content": pair.chosen}, question))
+        for pair in token_task(40, 0, longest=10)
+    ]
+    Path(place.data).write_text(json_lines(pairs), encoding="utf-8")
+    few = r"of dialogues that can be parted; got 0 to train on beside \d held out$"
+    with pytest.raises(ValueError, match=few):
+        chosen_pairs(place.data, tokenizer, {**PairsTask.settings, **SMALL, "longest": 80}, 1)
+
+
 def test_a_run_has_looks_log_and_seconds_and_no_text(place):
     frame = run_unit("hh", "dpo", 1, place)
     assert set(frame["kind"]) == {"pair", "sample", "log", "run"}

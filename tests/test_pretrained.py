@@ -186,7 +186,7 @@ def test_an_answer_on_real_pairs_says_what_length_tells_and_where_nothing_was_le
     assert f"to prefer the shorter one {dpo['shorter'].mean():.1%}." in said
     assert "is not shown" not in said
     aimless = pretrained_answer.of_task(Runs(made({"dpo": {"aimless": True}})), "hh")
-    assert "That DPO itself is above ½ is not shown [" in aimless
+    assert "That DPO itself is above ½ is not shown ([" in aimless
     assert "Right on" not in pretrained_answer.of_task(Runs(made()), "known")
 
 
@@ -249,7 +249,7 @@ def test_runs_that_share_no_kl_are_said_to_be_there_with_the_kl_that_they_have()
         whole = {**whole, name: whole[name].assign(logp=logp)}
     (shared,) = [row for row in answers(whole, "ppo", "over shared KL") if row.role == "robustness"]
     assert shared.word == "not run"
-    assert shared.note.startswith("The runs are there, but too few seeds have both; looks at KL, nats: PPO on a fitted")
+    assert shared.note.startswith("The runs are there, but too few seeds have the number for both; looks at KL, nats: ")
     assert "reward model 55 to 70, DPO 0." in shared.note
 
 

@@ -49,7 +49,7 @@ _IN_CELLS: dict[
 ] = {}  # by class and cell: the cell's last run, and its explorers
 
 
-def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+def in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let one thread at a time into the methods that move explorers or compute."""
 
     @functools.wraps(method)
@@ -268,7 +268,7 @@ class Explorer(widgets.VBox):
             return _in_words(self.error)
         return " · ".join(f"{key} {_short(value)}" for key, value in self.numbers.items())
 
-    @_in_turn
+    @in_turn
     def set(self, **values: Any) -> None:
         """Move several controls at once. ValueError for a name or value that the explorer does not have."""
         self._set(self._follow_menus(values))
@@ -284,7 +284,7 @@ class Explorer(widgets.VBox):
         kept = {"guess": self.state["guess"]} if self.ask else {}
         self.set(**{**self._usual, **kept, **story.state})
 
-    @_in_turn
+    @in_turn
     def finish(self) -> None:
         """Finish the computation now, if it is still going on."""
         while self._work is not None:
@@ -382,7 +382,7 @@ class Explorer(widgets.VBox):
         }
         return {**following_numbers(self.controls, chosen, self._usual), **values}
 
-    @_in_turn
+    @in_turn
     def _set(self, values: Mapping[str, Any]) -> None:
         for key in values:
             one_of("control", key, self.controls)
@@ -405,7 +405,7 @@ class Explorer(widgets.VBox):
     def _loss_menus(self) -> Controls:
         return {key: control for key, control in self.controls.items() if "loss" in control.part}
 
-    @_in_turn
+    @in_turn
     def _follow_losses(self) -> None:
         menus = self._loss_menus()
         if not menus:
@@ -439,7 +439,7 @@ class Explorer(widgets.VBox):
             self._refresh()
             self.front.spec = self.spec()
 
-    @_in_turn
+    @in_turn
     def _received(self) -> None:
         """Take a state that the page has sent. One that is refused changes nothing: the page gets the former back."""
         self.front.hear()
@@ -452,12 +452,12 @@ class Explorer(widgets.VBox):
                 self.front.state = self.state
                 self.front.refuse(_in_words(error))
                 return
-            self._moved()
+            self._refresh(sent)
         elif sent.keys() != known.keys():
             self.front.state = known
         self.front.answered()
 
-    @_in_turn
+    @in_turn
     def _moved(self, change: Any = None) -> None:
         if self._quiet:
             return
@@ -466,21 +466,26 @@ class Explorer(widgets.VBox):
             self._set(following_numbers(self.controls, menus, self._usual))
         self._refresh()
 
-    @_in_turn
+    @in_turn
     def _pin(self) -> None:
         """Keep the present result to compare with, or let it go."""
         self.pinned = self.result if self.front.pinned else None
         self._refresh()
 
-    @_in_turn
-    def _refresh(self) -> None:
-        """Compute anew, and show; where the page computes, only say that what Python knows is stale."""
+    @in_turn
+    def _refresh(self, sent: Mapping[str, Any] | None = None) -> None:
+        """Compute anew, and show; where the page computes, only say that what Python knows is stale.
+
+        sent  the page's state that is taken; one that has come in the meantime is left, and taken next.
+        """
         self._work, self._stale = None, True
         was, self._quiet = self._quiet, True  # adapting may move a control
         try:
             self.adapt(SimpleNamespace(**self.state))
             with self.front.hold_sync():
-                self.front.state, self.front.hidden, self.front.offers = self.state, self._hidden(), self._offers()
+                if sent is None or self.front.state == sent:
+                    self.front.state = self.state
+                self.front.hidden, self.front.offers = self._hidden(), self._offers()
         except Exception as error:
             self._fail(error)
             return
@@ -491,7 +496,7 @@ class Explorer(widgets.VBox):
         else:
             self._compute()
 
-    @_in_turn
+    @in_turn
     @steady("cpu")
     def _compute(self) -> None:
         self._stale = False
@@ -507,7 +512,7 @@ class Explorer(widgets.VBox):
         except Exception as error:
             self._fail(error)
 
-    @_in_turn
+    @in_turn
     def _catch_up(self) -> None:
         """Compute what is stale, to its end."""
         if self._stale:
@@ -531,7 +536,7 @@ class Explorer(widgets.VBox):
 
         self._task = loop.create_task(rest())
 
-    @_in_turn
+    @in_turn
     @steady("cpu")
     def _go_on(self, work: Iterator[Any]) -> None:
         """Do one more piece of the work, if it is not that of a former state."""
@@ -580,7 +585,7 @@ class Explorer(widgets.VBox):
             figure.savefig(buffer, format=kind, dpi=100, metadata={"CreationDate": None} if kind == "pdf" else None)
         return buffer.getvalue()
 
-    @_in_turn
+    @in_turn
     def _answer(self, message: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         """Return what the page asks for: code, numbers or pictures as bytes, or what a subclass knows."""
         kinds: dict[str, Callable[[], bytes]] = {

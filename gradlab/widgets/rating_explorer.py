@@ -31,7 +31,7 @@ from gradlab.store.ratings import (
     sides,
 )
 from gradlab.widgets.controls import Controls, Line, Switch
-from gradlab.widgets.explorer import Explorer, Reading, Story, stamp
+from gradlab.widgets.explorer import Explorer, Reading, Story, in_turn, stamp
 from gradlab.widgets.parts import Keys
 
 _OURS = Path(__file__).parent / "samples"
@@ -167,6 +167,7 @@ class RatingExplorer(Explorer):
             revealed = preference_rates(frame), agreement(frame)
         return Rated(comparison, answers, rater, item, shown, answers.numbers(), last, revealed)
 
+    @in_turn
     def answer(self, choice: str) -> None:
         """Record left, right, tie or skip for the present item, and go on; ``undo`` takes the last answer back."""
         state = SimpleNamespace(**self.state)

@@ -331,8 +331,7 @@ class TrainingLogExplorer(Explorer):
         """Show the steps of the finding that was chosen in the page."""
         place = self._chosen_place()
         if place is not None and place != (self.state["first"], self.state["last"]):
-            self._set(dict(zip(("first", "last"), place, strict=True)))
-            self._moved()
+            self.set(**dict(zip(("first", "last"), place, strict=True)))
 
 
 def log_path(name: str) -> Path:

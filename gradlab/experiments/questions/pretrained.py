@@ -5,7 +5,8 @@ trained, on two tasks. ``known`` has continuations of short openings, pairs samp
 by Bradley–Terry on a true reward, a lexicon's sentiment less a price per word. ``hh`` has short pairs of HH-RLHF
 (harmless-base) in the chat template, with LoRA. Three seeds, paired: a seed draws pairs, order and samples. Methods are
 DPO at β/2, β and 2β, bDPO and length-weighted DPO at β and 2β; naive variants and PPO as far as the budget goes.
-Settings, margins, predictions and these rules were committed before the first run that is judged. Rows over the KL in
+Settings, margins, predictions and these rules were committed before the first run that is judged, each task's settings
+before its own. Rows over the KL in
 which both were looked at, of how many responses end, and of the true reward of those that do were added when the runs
 of the first seed had been looked at, before those of the others were whole. What was changed for the real pairs before
 any of their runs: they are compared over the KL in which both were looked at, since an accuracy leaves ½ with the first
@@ -132,7 +133,8 @@ class Asked:
             return not_run(self.contrast, f"{lacking}.")
         frame = self.frame(runs)
         if not len(frame):
-            return not_run(self.contrast, f"The runs are there, but too few seeds have both{self._reached(runs)}.")
+            few = "The runs are there, but too few seeds have the number for both"
+            return not_run(self.contrast, f"{few}{self._reached(runs)}.")
         return self.judge(frame, self.contrast)
 
     def _reached(self, runs: Runs) -> str:
@@ -276,10 +278,9 @@ def _likelihood() -> list[Asked]:
             over_kl(LIKELIHOOD, task, ELSEWHERE, "bdpo", LENGTH),
             at_levels(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
             at_the_end(LIKELIHOOD, task, WINNERS, "bdpo", "dpo", "robustness"),
-            at_the_end(LIKELIHOOD, task, MOVED, "bdpo", "dpo", "robustness"),
-            over_kl(LIKELIHOOD, task, MOVED, "bdpo", "dpo"),
         ]
-    return rows
+    return [*rows, at_the_end(LIKELIHOOD, "hh", MOVED, "bdpo", "dpo", "robustness"),
+            over_kl(LIKELIHOOD, "hh", MOVED, "bdpo", "dpo")]  # fmt: skip
 
 
 def _length() -> list[Asked]:
@@ -418,8 +419,9 @@ def _spikes() -> list[Asked]:
 def verdict(frames: Frames) -> list[Judged]:
     """Return the answers on all statements, from the frames that are there.
 
-    Judged are the numbers of ``pretrained_runs.looks_of`` once per run, at its last look or at equal KL by the rule of
-    ``pretrained_levels.at_equal_kl``; of logs and held-out pairs the numbers that the laptop run is judged by.
+    Judged are the numbers of ``pretrained_runs.looks_of`` once per run, at its last look or at equal KL by the rules of
+    ``pretrained_levels``, ``at_equal_kl`` and ``over_shared_kl``; of logs and held-out pairs the numbers that the
+    laptop run is judged by.
     """
     runs = Runs(frames)
     return [one.answered(runs) for one in asked()]

@@ -74,7 +74,7 @@ def _beside_length(ends: pd.DataFrame, signed: Callable[[float], str]) -> str:
     if above[1] > 0:
         return said
     low, high = (signed(end).replace("-", "−") for end in above[1:])
-    return f"{said} That DPO itself is above ½ is not shown [{low}, {high}], so that these pairs tell no method apart."
+    return f"{said} That DPO itself is above ½ is not shown ([{low}, {high}] points), so that little can be said here."
 
 
 def _gap(frame: pd.DataFrame, column: str, method: str, baseline: str) -> tuple[float, float, float]:

@@ -64,10 +64,11 @@ def over_shared_kl(looks: pd.DataFrame, value: str, method: str, baseline: str, 
     """
     check_rows(looks, _LOOK, ["kl", value])
     rows = []
+    partners = PARTNERS[method, baseline]
     for seed in SEEDS:
         trained = looks[(looks["seed"] == seed) & (looks["step"] > 0)].sort_values("step")
-        paths = {method: _path(path, value, power) for method, path in trained.groupby("method")}
-        means = [_means(paths[ours], paths[theirs]) for ours, theirs in PARTNERS[method, baseline].items()]
+        paths = {name: _path(path, value, power) for name, path in trained.groupby("method")}
+        means = [_means(paths[ours], paths[theirs]) for ours, theirs in partners.items()]
         shared = [pair for pair in means if pair is not None]
         if not shared:
             return pd.DataFrame(columns=["task", "method", "seed", value])

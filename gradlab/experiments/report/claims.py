@@ -320,7 +320,8 @@ CLAIMS: dict[str, Claim] = {
         "model: the true reward of short openings, PPO on a reward model fitted to DPO's pairs, at the end, over the "
         "KL in which both were looked at, and at equal KL with DPO at β/2, β and 2β. Pairs hold only responses that "
         "end, and PPO's reward counts cut ones too, so that PPO may gain by ending: how many end, and the reward of "
-        "those, are context; so is PPO on the true reward, which DPO has not seen. Further context: the identities, "
+        "those, are context; so is PPO on the true reward, which DPO has not seen. These rows, and those over "
+        "shared KL, were added when DPO had been looked at, before any run of PPO. Further context: the identities, "
         "the true utility, and DPO with the reward model's parameters, where PPO with free logits ends by the same "
         "algebra: what differs from DPO there is the parameters' work, and not PPO's.",
         changes="PPO on a reward model with other parameters ahead of DPO in every cell, or behind it.",

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from gradlab.checks import one_of
+from gradlab.console import one_line
 from gradlab.llm.data.common_start import common_start
 from gradlab.llm.data.pair_forms import TOOLS, Message, Prompt, as_messages, messages_of, parted
 from gradlab.llm.data.pairs import Pair
@@ -168,7 +169,7 @@ def chat_text(messages: Iterable[Message], tokenizer: PreTrainedTokenizerBase, *
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **how))
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:  # of the template's own code
-        raise Refused(f"template 'chat' says: {' '.join(str(error).split())}") from None
+        raise Refused(f"template 'chat' says: {one_line(error)}") from None
 
 
 def _beaver(messages: Sequence[Message], eos: str) -> str:

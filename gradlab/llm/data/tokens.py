@@ -304,8 +304,8 @@ class PairEncoder:
         ids = _tokens([text for pair in read for text in pair.texts], self.tokenizer, self.start)
         parted = []
         for pair, prompt, whole, other in zip(read, ids[::3], ids[1::3], ids[2::3], strict=True):
-            common = common_start(prompt, whole, other)
-            merged = common < len(prompt)
+            merged = whole[: len(prompt)] != prompt or other[: len(prompt)] != prompt
+            common = common_start(prompt, whole, other) if merged else len(prompt)
             parted.append(
                 (pair, _Parts(prompt[:common], self._ended(whole[common:]), self._ended(other[common:]), merged))
             )

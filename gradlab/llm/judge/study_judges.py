@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradlab.checks import between, one_of, shown
+from gradlab.console import one_line
 from gradlab.llm.data.pair_forms import as_messages
 from gradlab.llm.model.reward_functions import function_of
 from gradlab.llm.model.rewards import CheckedReward, load_reward
@@ -73,7 +74,7 @@ def _compared(judge: Pairwise, name: str, prompt: str, left: str, right: str) ->
     try:
         said = judge.function(prompt, left, right)
     except Exception as error:  # anyone may have written the function
-        raise ValueError(f"judge {name} failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"judge {name} failed: {one_line(f'{type(error).__name__}: {error}')}") from error
     if not isinstance(said, str) or said not in _CHOICES:
         raise ValueError(f"judge {name} must return one of {', '.join(_CHOICES)}, got {shown(said)}")
     return said

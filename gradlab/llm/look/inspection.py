@@ -6,7 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -83,7 +83,7 @@ def inspect_data(
     count("batch", batch, 1)
     number, seed = count("pairs", pairs), count("seed", seed)
     count("gradients", gradients)
-    one_of("precision", precision, ("auto", "fp32", "bf16"))
+    one_of("precision", precision, get_args(AskedPrecision))
     positive("clip", clip)
     chosen_losses(losses, clip)  # now, and not after the model has been asked
     check_date("template_date", template_date)
