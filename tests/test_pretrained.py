@@ -279,6 +279,12 @@ def test_a_claim_that_is_run_in_part_says_how_many_runs_there_are(tmp_path):
         save_frame(made()[name], tmp_path / FILES[name], {})
     one = verdicts.judge_claims(tmp_path, ["pretrained-gain"])["pretrained-gain"]
     assert (one.word, one.why) == ("not run", "has 1 of 9 runs so far")
+    assert one.sentence == "nobody has measured it here"
+    for name in units("known", (REFERENCE, *CORE)):
+        save_frame(made()[name], tmp_path / FILES[name], {})
+    half = verdicts.judge_claims(tmp_path, ["pretrained-gain"])["pretrained-gain"]
+    assert (half.word, half.why) == ("not run", "needs another part, with 0 of 9 runs so far")
+    assert half.sentence.startswith("measured in part: on openings of known reward, pretrained model, bDPO")
     assert verdicts.judge_claims(tmp_path / "none", ["pretrained-gain"])["pretrained-gain"].why.endswith(
         "none has been committed"
     )

@@ -225,16 +225,14 @@ def _contrast(
         f"{start} {said} {theirs}{'' if '{size}' in said else ', by {size}'}" for said in (value.more, value.less)
     )
     said = value.more.replace("{size} ", "").removesuffix(" than")
+    which = "" if value == JUDGED[task] else f", {value.column.replace('_', ' ')}"
     same = f"{start} and {theirs} are equal in {value.unit.words}, within {{margin}} (the difference is {{size}})"
     return Contrast(
         claim=claim, method=method, baseline=baseline, value=value.column, by=by, margin=value.margin, unit=value.unit,
         statement=f"pretrained model of {SIZE} parameters, {TASKS[task]}: {how}{ours} {said} than {theirs} "
         f"({value.column})", better=more, worse=less, same=same if claim == CONTROL else "",
         lower_is_better=value.lower_is_better, role=role, co_primaries=co_primaries,
-        label=", ".join(filter(None, (
-            f"{ours} and {theirs}" if method != "bdpo" else theirs, how.strip().removeprefix("at "), SHORT[task],
-            value.column.replace("_", " ") if value != JUDGED[task] else "",
-        ))),
+        label=f"{theirs if method == 'bdpo' else f'{ours} and {theirs}'} {how}on {TASKS[task]}{which}",
     )  # fmt: skip
 
 

@@ -77,11 +77,16 @@ class Settled:
         return _weakest([row for row in self.of("explains away") if row.word != NOT_RUN])
 
     @property
+    def _there(self) -> Judged | None:
+        """Return the weakest primary that was run; None where none was."""
+        return _weakest([row for row in self.of("primary") if row.word != NOT_RUN])
+
+    @property
     def sentence(self) -> str:
         """Return the answer as stated in one plain sentence; where co-primaries disagree, that of either side."""
-        row = self.decisive
+        row, there = self.decisive, self._there
         if self.word == NOT_RUN:
-            return "nobody has measured it here"
+            return f"measured in part: {there.sentence}" if there else "nobody has measured it here"
         if row is None:
             return self.why
         family = primaries(self.rows, "stated") or self.of("primary")
@@ -95,7 +100,8 @@ class Settled:
         """Return why the claim has no word; empty where it has one."""
         if self.word == NOT_RUN:
             begun = next((row.note.removesuffix(".") for row in self.of("primary") if row.note), "")
-            needed = [begun and f"has {begun} so far", self.claim.needs,
+            begun = begun and (f"needs another part, with {begun} so far" if self._there else f"has {begun} so far")
+            needed = [begun, self.claim.needs,
                       *(EXPERIMENTS[name].needs for name in self.claim.experiments),
                       *(MEASURED[name].needs for name in self.claim.measurements)]  # fmt: skip
             return next(filter(None, needed), "needs a measurement that nobody has committed")
