@@ -172,7 +172,8 @@ def test_a_prompt_alone_is_shortened_alike():
 
 
 def test_a_chat_before_a_reward_model_is_shortened_alike():
-    model = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
+    of_text = SimpleNamespace(pad_token_id=None, vocab_size=1)
+    model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: of_text))
     answer = said("assistant", "Six.")
     whole = [len(CHAT(chat_text([*turns, answer], CHAT))["input_ids"]) for turns in (TURNS, TURNS[2:])]
     for room, turns in zip((whole[0], whole[0] - 1), (TURNS, TURNS[2:]), strict=True):
