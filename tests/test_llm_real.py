@@ -272,6 +272,15 @@ def test_looks_of_a_run_with_another_key_are_not_taken(place, monkeypatch):
     assert look.stat().st_mtime_ns > first
 
 
+def test_a_folder_that_is_no_runs_is_left_alone(place):
+    folder = place.out / "known" / "1" / REFERENCE
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"reference must be a run's folder, which has key.txt, got another one"):
+        runs.run_unit("known", REFERENCE, 1, place)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
 def test_a_slice_begins_no_run_after_its_end(place):
     units = units_of([KnownTask()], place)
     runs.run_units(units, place, workers=1, minutes=0.0)

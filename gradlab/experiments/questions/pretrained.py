@@ -6,12 +6,11 @@ by Bradley–Terry on a true reward, a lexicon's sentiment less a price per word
 (harmless-base) in the chat template, with LoRA. Three seeds, paired: a seed draws pairs, order and samples. Methods are
 DPO at β/2, β and 2β, bDPO and length-weighted DPO at β and 2β; naive variants and PPO as far as the budget goes.
 Settings, margins, predictions and these rules were committed before the first run that is judged, each task's settings
-before its own. Rows over the KL in
-which both were looked at, of how many responses end, and of the true reward of those that do were added when the runs
-of the first seed had been looked at, before those of the others were whole. What was changed for the real pairs before
-any of their runs: they are compared over the KL in which both were looked at, since an accuracy leaves ½ with the first
-steps and no line from there to the first look is a path; how far DPO itself is above ½; and the mean of both responses'
-log-probabilities beside that of their sum.
+before its own. Rows over the KL in which both were looked at, of how many responses end, and of the true reward of
+those that do were added when the runs of the first seed had been looked at, before those of the others were whole. What
+was changed for the real pairs before any of their runs: they are compared over the KL in which both were looked at,
+since an accuracy leaves ½ with the first steps and no line from there to the first look is a path; how far DPO itself
+is above ½; and the mean of both responses' log-probabilities beside that of their sum.
 
 Every statement names the runs that it needs. Until all of them are committed it was *not run*, and its row says how
 many of them there are.

@@ -33,7 +33,8 @@ BEYOND = {"known": (*NAIVE, *PPO), "hh": tuple(NAIVE)}  # as far as the budget g
 PER_WORD = 0.03  # of the true reward of the openings: what each word costs, beside the sentiment
 LONGEST = 20  # tokens of a response to an opening, after which it is cut
 SAMPLED = 48  # tokens of a response to a prompt of the real pairs, after which it is cut
-POOL, TRAINED, HELD_OUT = 1434, 800, 400  # real pairs: those short enough, and how many of them a seed takes
+# Real pairs: those short enough, of the first 2,000 of HH-RLHF's harmless-base, and how many of them a seed takes.
+POOL, TRAINED, HELD_OUT = 1434, 800, 400
 SIZE = "135M"
 
 

@@ -57,6 +57,7 @@ class KnownTask(RealTask):
         "beyond": {"nbdpo": "nbdpo:beta=0.1,clip=0.3", "nbdpo-symmetric": "nbdpo-symmetric:beta=0.1,clip=0.3",
                    "ppo": "ppo", "ppo-fitted": "ppo"},
         # PPO on a reward that is fitted to the seed's pairs: cross-validation over openings chooses among these ridges.
+        # ``reads`` sets nothing: it keeps frames apart from those of a head that did not read the end token.
         "per_method": {"ppo-fitted": {"ridges": [0.001, 0.01, 0.1, 1.0, 10.0], "folds": 5, "reads": "end token"}},
         # Pairs: how many per opening, and the true reward behind their labels.
         "openings": {"train": 200, "held-out": 64}, "pairs": {"train": 8, "held-out": 2}, "longest": 20,

@@ -130,8 +130,13 @@ def _folder(task: str, method: str, seed: int, place: Place) -> Path:
 
 
 def _begin(folder: Path, key: str) -> None:
-    """Make a run's folder, without looks and checkpoints of another run: they would be taken for this one's."""
+    """Make a run's folder, without looks and checkpoints of another run: they would be taken for this one's.
+
+    FileExistsError where something else is in its place.
+    """
     mark = folder / "key.txt"
+    if folder.exists() and not mark.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} must be a run's folder, which has key.txt, got another one; move it away")
     if not mark.exists() or mark.read_text("utf-8") != key:
         remove(folder)
         folder.mkdir(parents=True)
