@@ -18,7 +18,7 @@ BETAS = {"dpo-half": 0.7, "dpo": 1.0, "dpo-double": 1.2, "bdpo": 0.7, "bdpo-doub
 LOOKS = (50, 100, 200)
 
 
-def run(task, method, seed, *, bonus=0.0, noise=0.01, spikes=0, slope=0.0, elsewhere=0.0, aimless=False):
+def run(task, method, seed, *, bonus=0.0, noise=0.01, spikes=0, slope=0.0, elsewhere=0.0, aimless=False, harder=0.0):
     """One run's frame: reward and accuracy grow with √KL, and ``bonus`` is added to both at the end."""
     rng = np.random.default_rng([SEEDS.index(seed), len(method), sum(map(ord, task + method))])
     steps = (0,) if method == REFERENCE else LOOKS
@@ -44,12 +44,12 @@ def run(task, method, seed, *, bonus=0.0, noise=0.01, spikes=0, slope=0.0, elsew
             samples |= {"words": 8, "sentiment": 0.2 + 0.3 * size + (bonus if step else 0) + rng.normal(0, noise)}
         tables.append(pd.DataFrame(samples))
     if method != REFERENCE:
-        tables.append(_log(rng, spikes, slope))
+        tables.append(_log(rng, spikes, slope, harder))
     tables.append(pd.DataFrame({"kind": ["run"], "seconds": [600.0]}))
     return pd.concat(tables, ignore_index=True).assign(task=task, method=method, seed=seed)
 
 
-def _log(rng, spikes, slope):
+def _log(rng, spikes, slope, harder):
     steps = np.arange(1, 201)
     imbalance = rng.normal(0, 5, len(steps))
     loss = 0.69 - 0.0005 * steps + rng.normal(0, 1e-3, len(steps))
@@ -58,6 +58,8 @@ def _log(rng, spikes, slope):
         f"{name}_{side}": np.exp(sign * 0.5 * (slope * imbalance + rng.normal(0, 0.05, len(steps))))
         for name in ("grad_norm", "delta") for side, sign in (("win", 1), ("lose", -1))
     }  # fmt: skip
+    sides["grad_norm_lose"] *= np.exp(harder)
+    sides["grad_cosine"] = rng.uniform(-0.5, -0.1, len(steps))
     frame = pd.DataFrame({"kind": "log", "step": steps, "logp_win": -80.0, "logp_lose": -80.0 + imbalance, **sides})
     frame["validation_loss"] = np.where(steps % 10 == 0, loss, np.nan)
     frame.loc[steps % 10 != 1, list(sides)] = np.nan

@@ -7,7 +7,7 @@ from made_up_pretrained import LOOKS, frames, run
 from remembered import remembered
 
 from gradlab.experiments import MEASURED
-from gradlab.experiments.questions import pretrained, pretrained_answer, pretrained_predictions
+from gradlab.experiments.questions import pretrained, pretrained_answer, pretrained_predictions, pretrained_sides
 from gradlab.experiments.questions.pretrained_levels import LEVELS, PARTNERS, at_equal_kl, both, over_shared_kl
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
@@ -27,10 +27,12 @@ made = remembered(frames)
 
 
 def answers(found, claim, words=""):
-    rows = [row for row in pretrained.verdict(found) if row.statement.claim == claim]
-    chosen = [row for row in rows if words in row.statement.statement]
+    runs = Runs(found)
+    chosen = [
+        one for one in pretrained.asked() if claim in (None, one.contrast.claim) and words in one.contrast.statement
+    ]
     assert chosen
-    return chosen
+    return [one.answered(runs) for one in chosen]
 
 
 def test_numbers_of_a_look_are_those_of_their_definitions():
@@ -138,8 +140,8 @@ def test_a_kl_that_is_no_number_is_refused(at):
 def test_without_all_runs_nothing_is_said_but_how_many_there_are(claim):
     some = dict(list(made().items())[:10])
     rows = answers(some, claim)
-    assert {row.word for row in rows} == {"not run"}
-    assert all(row.note.endswith("runs.") and " of " in row.note for row in rows)
+    assert {row.word for row in rows if row.role != "context"} == {"not run"}  # some context needs DPO's runs alone
+    assert all(row.note.endswith("runs.") and " of " in row.note for row in rows if row.role != "context")
     primary = next(row for row in rows if row.role == "primary")
     there = sum(name in some for name in FILES if name.split("-1")[0] in ("known-reference", "known-bdpo", "known-dpo"))
     if claim == "pretrained-gain":
@@ -180,14 +182,14 @@ def test_real_pairs_are_compared_where_both_were_looked_at_and_dpo_itself_with_o
 
 
 def test_an_answer_on_real_pairs_says_what_length_tells_and_where_nothing_was_learned():
-    said = pretrained_answer.of_task(Runs(made()), "hh")
-    dpo = Runs(made()).ends().query("task == 'hh' and method == 'dpo'")
+    said = pretrained_answer.task_in_words(Runs(made()), "hh")
+    dpo = Runs(made()).ends.query("task == 'hh' and method == 'dpo'")
     assert f"DPO {dpo['accuracy'].mean():.1%}, at equal weight of lengths {dpo['controlled'].mean():.1%}" in said
     assert f"to prefer the shorter one {dpo['shorter'].mean():.1%}." in said
     assert "is not shown" not in said
-    aimless = pretrained_answer.of_task(Runs(made({"dpo": {"aimless": True}})), "hh")
+    aimless = pretrained_answer.task_in_words(Runs(made({"dpo": {"aimless": True}})), "hh")
     assert "That DPO itself is above ½ is not shown ([" in aimless
-    assert "Right on" not in pretrained_answer.of_task(Runs(made()), "known")
+    assert "Right on" not in pretrained_answer.task_in_words(Runs(made()), "known")
 
 
 def test_an_answer_names_a_control_with_which_no_kl_is_shared():
@@ -196,7 +198,7 @@ def test_an_answer_names_a_control_with_which_no_kl_is_shared():
         sample = far[name]["kind"] == "sample"
         logp = far[name]["logp"].where(~sample, far[name]["ref_logp"] + 50 + far[name]["step"] / 10)
         far = {**far, name: far[name].assign(logp=logp)}
-    said = pretrained_answer.of_task(Runs(far), "hh")
+    said = pretrained_answer.task_in_words(Runs(far), "hh")
     assert "no KL in which every seed has both from length-weighted DPO" in said
     assert "nan" not in said
 
@@ -259,6 +261,48 @@ def test_gradients_that_follow_the_imbalance_are_seen():
     assert {row.word for row in rows if row.statement.value == "excess"} == {"no practical difference"}
 
 
+def test_both_sides_of_a_batch_are_compared_by_their_definitions():
+    log = {"kind": "log", "task": "known", "seed": 1000, "size": "135M", "logp_win": -9.0, "logp_lose": -8.0}
+    steps = pd.DataFrame([
+        {"grad_norm_win": 1.0, "grad_norm_lose": np.e, "grad_cosine": -0.3, "delta_win": 0.1},  # R = .37 > .3: inside
+        {"grad_norm_win": 1.0, "grad_norm_lose": np.e, "grad_cosine": -0.3, "delta_win": -0.1},  # inside, and fell
+        {"grad_norm_win": 1.0, "grad_norm_lose": np.e, "grad_cosine": -0.4, "delta_win": -0.1},  # outside
+        {"grad_norm_win": np.e**3, "grad_norm_lose": 1.0, "grad_cosine": -0.1, "delta_win": 0.1},  # 1/R = .05 < .1
+        {"grad_norm_win": np.nan, "grad_norm_lose": np.nan, "grad_cosine": np.nan, "delta_win": -9.0},
+    ]).assign(**log, delta_lose=-0.1, step=range(5))  # fmt: skip
+    outside = steps.iloc[2:4].assign(seed=1001)
+    found = pretrained_sides.side_steps(
+        pd.concat([steps.assign(method="dpo"), outside.assign(method="dpo")]).reset_index()
+    )
+    assert found["larger"].tolist() == pytest.approx([0.0, -1.0])
+    assert found["inside"].tolist() == [0.5, 0.0]
+    assert found["kept"].tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
+
+
+def test_sides_and_the_band_are_context_of_four_claims_and_their_answer_says_them():
+    pushed = {"harder": 0.5}
+    rows = [row for row in answers(made({"dpo": pushed}), None) if row.statement.value in ("larger", "inside", "above")]
+    assert {(row.statement.claim, row.role) for row in rows} == {
+        (claim, "context") for claim in ("log-ratio", "ratio-corrected", "pretrained-mass", "band-keeps-winner")
+    }
+    words = {row.statement.claim: row.word for row in rows if "openings" in row.statement.statement}
+    assert words["log-ratio"] == words["ratio-corrected"] == "holds throughout"  # bDPO's sides are even here
+    assert words["pretrained-mass"] == words["band-keeps-winner"] == "holds throughout"
+    said = pretrained_answer.task_in_words(Runs(made({"dpo": pushed})), "known")
+    assert "The losers' parameter gradient in DPO's batches is 1.6" in said
+    assert "100% of DPO's steps lie in the band" in said
+
+
+def test_without_a_step_in_the_band_nothing_is_said_of_what_it_keeps():
+    (row,) = (
+        row
+        for row in answers(made({"dpo": {"harder": 3.0}}), "band-keeps-winner")
+        if "openings" in row.statement.statement
+    )
+    assert row.word == "not run"
+    assert row.note.startswith("The runs are there, but too few seeds have the number")
+
+
 def test_the_measurement_is_there_with_its_first_frame_and_whole_with_its_core(tmp_path):
     measurement = MEASURED["pretrained"]
     assert not measurement.is_in(tmp_path)
@@ -299,14 +343,19 @@ def test_figures_are_drawn_from_the_core():
 
 def test_predictions_are_marked_once_the_core_is_there():
     runs = Runs(made())
-    marks = dict(zip(range(7), pretrained_predictions.marked(runs), strict=True))
-    assert marks[0][1].word == "held"
-    failing = Runs(made({"bdpo": {"bonus": 0.5}}))
-    words = [outcome.word for _, outcome in pretrained_predictions.marked(failing)]
+    marks = [outcome.word for _, outcome in pretrained_predictions.marked(runs, "known")]
+    assert marks[0] == "held"
+    assert "held" in [outcome.word for _, outcome in pretrained_predictions.marked(runs, "hh")]
+    failing = Runs(made({"bdpo": {"bonus": 0.5}, "dpo": {"harder": 3.0}}))
+    words = [outcome.word for _, outcome in pretrained_predictions.marked(failing, "known")]
     assert words[2:4] == ["failed", "failed"], "bDPO is far from DPO at β/2 and from length-weighted DPO"
+    real = [outcome.word for _, outcome in pretrained_predictions.marked(failing, "hh")]
+    assert real[5:7] == ["failed", "failed"], "the losers' side is larger, and DPO is out of the band"
     said = pretrained_predictions.in_words(failing)
     assert f"{words.count('failed')} have failed" in said
     assert "bdpo − dpo-half: +0." in said
     part = {name: frame for name, frame in made().items() if name != "known-bdpo-1000"}
-    assert pretrained_predictions.marked(Runs(part)) == []
-    assert pretrained_predictions.in_words(Runs(part)) == ""
+    assert pretrained_predictions.marked(Runs(part), "known") == []
+    said = pretrained_predictions.in_words(Runs(part))
+    assert "on known reward" not in said
+    assert "predictions on real pairs" in said

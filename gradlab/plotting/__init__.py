@@ -13,7 +13,7 @@ from gradlab.plotting.llm_runs import by_method, side_clouds, validation_losses,
 from gradlab.plotting.looks import LOOK, add_looks, draw, look, look_of, style
 from gradlab.plotting.maps import heatmaps
 from gradlab.plotting.matrices import family_means, matrices
-from gradlab.plotting.pretrained import likelihoods, paths_by_kl
+from gradlab.plotting.pretrained import likelihoods, paths_by_kl, sides
 from gradlab.plotting.scale_lines import by_lengths, halved
 from gradlab.plotting.theory_lines import refinement, weight_functions
 from gradlab.plotting.theory_maps import correction, phases, variance_region
@@ -63,6 +63,7 @@ __all__ = [
     "refinement",
     "scatter",
     "side_clouds",
+    "sides",
     "style",
     "towards_half",
     "trade",

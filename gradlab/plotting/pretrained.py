@@ -1,10 +1,11 @@
-"""Runs on a pretrained model along their looks: against KL, and both sides' log-probabilities; a line per method."""
+"""Runs on a pretrained model along their looks: KL, both sides' log-probabilities and gradients; a line per method."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +14,7 @@ from gradlab.plotting.looks import WIDTH, interval, legend, look
 from gradlab.plotting.palette import INK
 
 REFERENCE = "reference"
+_SIDE_AXIS, _SIDE_TICKS = (0.1, 10.0), (0.1, 0.2, 0.5, 1, 2, 5, 10)  # of R
 _LINE = {"color": INK, "linestyle": "--", "linewidth": 1}
 # A method at another β has its loss's colour and marker, and dashes of its own.
 _BETAS = {"-half": (":", "β/2"), "-double": ("--", "2β")}
@@ -55,6 +57,33 @@ def likelihoods(frame: pd.DataFrame, *, tasks: Mapping[str, str]) -> Figure:
         axis.plot([low, high], [low, high], **_LINE)  # type: ignore[arg-type]
         axis.axvline(0, color=INK, linewidth=0.6)
         axis.set(title=title, xlabel="winners: log π − log π_ref (nats)", ylabel="losers: log π − log π_ref (nats)")
+    legend(figure, axes[0])
+    return figure
+
+
+def sides(logs: pd.DataFrame, *, tasks: Mapping[str, str]) -> Figure:
+    """Draw R = ‖g_w‖/‖g_l‖ along the steps, one panel per task, and shade where it leaves the band of −C and −1/C.
+
+    logs  one row per task, method, seed and ``step``, with ``grad_norm_win``, ``grad_norm_lose`` and ``grad_cosine``.
+    """
+    figure, axes = _panels(tasks)
+    logs = logs.assign(log_ratio=np.log(logs["grad_norm_win"] / logs["grad_norm_lose"]))
+    for (task, title), axis in zip(tasks.items(), axes, strict=True):
+        part = logs[logs["task"] == task]
+        edge = (-part.groupby("step")["grad_cosine"].mean()).clip(lower=_SIDE_AXIS[0])
+        for outer, inner in ((_SIDE_AXIS[0], edge), (_SIDE_AXIS[1], 1 / edge)):
+            axis.fill_between(edge.index, outer, inner, color=INK, alpha=0.12, linewidth=0)
+        for place, (method, runs) in enumerate(part.groupby("method", sort=False)):
+            ratio = runs.pivot(index="step", columns="seed", values="log_ratio")
+            shown, at = _look(str(method)), ratio.index + 2 * place  # side by side, so that no bar hides another
+            low, high = interval(ratio.to_numpy(float))
+            axis.plot(at, np.exp(ratio.mean(axis=1)), markersize=3.5, **shown)
+            axis.vlines(at, np.exp(low), np.exp(high), color=shown["color"], linewidth=0.8, alpha=0.5)
+        axis.axhline(1, **_LINE)  # type: ignore[arg-type]
+        axis.set(title=title, xlabel="step", ylabel="R, the winners' gradient over the losers'", yscale="log")
+        axis.set_yticks(_SIDE_TICKS, [f"{tick:g}" for tick in _SIDE_TICKS])
+        axis.set_yticks([], minor=True)
+        axis.set_ylim(*_SIDE_AXIS)
     legend(figure, axes[0])
     return figure
 

@@ -28,6 +28,7 @@ from gradlab.stats.equivalence import ALPHA, false_discoveries_controlled, holm,
 CELL = ["reference", "policy", "kl"]
 SETTING = ["reference", "policy"]
 KEPT = 0.95  # share of a prompt's steps in which winners must keep from falling
+KEPT_MARGIN = 0.02  # of such a share: a smaller difference counts as none
 _STEPS = Unit("points of the steps", 100, 1)
 
 
@@ -333,7 +334,7 @@ def _band(band: pd.DataFrame) -> list[Judged]:
         told = f"winners of {name} keep from falling in {{size}}"
         alone = Contrast(
             claim="band-keeps-winner", method="inside", baseline=None, value="above", by=("loss", "policy"),
-            margin=0.02, unit=_STEPS, complete=False, where=where, role=role, label=name,
+            margin=KEPT_MARGIN, unit=_STEPS, complete=False, where=where, role=role, label=name,
             statement=f"{name}: in the band winners keep from falling in more than {KEPT:.0%} of the steps",
             better=f"in the band {told} more than the {KEPT:.0%} asked for",
             worse=f"in the band {told} less than the {KEPT:.0%} asked for",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,9 +10,21 @@ import pandas as pd
 
 from gradlab.experiments.questions import pretrained_predictions
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
-from gradlab.experiments.questions.pretrained import JUDGED, MEASUREMENT, Value, corrected_shares
+from gradlab.experiments.questions.pretrained import MEASUREMENT
+from gradlab.experiments.questions.pretrained_comparisons import JUDGED, Value
 from gradlab.experiments.questions.pretrained_levels import CONTROLS, over_shared_kl
-from gradlab.experiments.questions.pretrained_runs import CORE, HALF, LENGTH, REFERENCE, SHORT, SIZE, TASKS, Runs
+from gradlab.experiments.questions.pretrained_runs import (
+    CORE,
+    HALF,
+    LENGTH,
+    REFERENCE,
+    SHORT,
+    SIZE,
+    TASKS,
+    Runs,
+    of_task,
+)
+from gradlab.experiments.questions.pretrained_sides import corrected_shares, side_steps
 from gradlab.stats.equivalence import mean_of
 
 
@@ -21,24 +34,23 @@ def in_words(folder: Path) -> str:
     folder  that of the figures.
     """
     runs = Runs(MEASUREMENT.load(folder))
-    said = [of_task(runs, task) for task in TASKS]
+    said = [task_in_words(runs, task) for task in TASKS]
     said.append(pretrained_predictions.in_words(runs))
     return f"A pretrained model of {SIZE} parameters. {' '.join(filter(None, said))}"
 
 
-def of_task(runs: Runs, task: str) -> str:
+def task_in_words(runs: Runs, task: str) -> str:
     """Return what a task's runs say in words, or how many of them are there."""
     where = SHORT[task].capitalize()
     if lacking := runs.lacking(task, (REFERENCE, *CORE)):
         return f"{where}: not run, {lacking} are there."
-    weights = weighed(runs.pairs[(runs.pairs["task"] == task) & (runs.pairs["method"] == REFERENCE)])
+    weights = weighed(of_task(runs.pairs[runs.pairs["method"] == REFERENCE], task))
     shares = corrected_shares(task)(runs)
     explained = length_explains(weights)["r2"].mean()
     corrected = shares.loc[shares["method"] == REFERENCE, "share"].mean()
     value = JUDGED[task]
-    looks = runs.looks[(runs.looks["task"] == task) & runs.looks["method"].isin([REFERENCE, *CORE])]
-    ends = runs.ends()
-    ends = ends[ends["task"] == task]
+    looks = of_task(runs.looks[runs.looks["method"].isin([REFERENCE, *CORE])], task)
+    ends = of_task(runs.ends, task)
     gain, half, length = (_gap(ends, value.column, "bdpo", name) for name in ("dpo", HALF, LENGTH))
     equal = {name: _at_equal_kl(looks, value, name) for name in CONTROLS}
     unit = value.unit
@@ -55,7 +67,23 @@ def of_task(runs: Runs, task: str) -> str:
         f"{size(gain)} from DPO at one β, by {size(half)} from DPO at β/2 and by {size(length)} from length-weighted "
         f"DPO; over the KL in which both were looked at: {size(equal['dpo'])} from DPO of equal effective β, "
         f"{size(equal[LENGTH])} from length-weighted DPO (95% intervals over three seeds)."
-        f"{_beside_length(ends, unit.signed) if task == 'hh' else ''}"
+        f"{_beside_length(ends, unit.signed) if task == 'hh' else ''} {_sides(runs, task)}"
+    )
+
+
+def _sides(runs: Runs, task: str) -> str:
+    """Return what the gradients of both sides of a batch say, beside what becomes of held-out winners."""
+    logs, ends = of_task(runs.logs, task), of_task(runs.ends, task)
+    steps = side_steps(logs[logs["method"].isin(["dpo", "bdpo"])])
+    larger, low, high = _interval(steps.loc[steps["method"] == "dpo", "larger"])
+    changed, down, up = _gap(steps, "larger", "bdpo", "dpo")
+    inside = steps.loc[steps["method"] == "dpo", "inside"].mean()
+    moved = ends.loc[ends["method"] == "dpo", "win_moved"].mean()
+    return (
+        f"The losers' parameter gradient in DPO's batches is {math.exp(larger):.2f} [{math.exp(low):.2f}, "
+        f"{math.exp(high):.2f}] times the winners', and under bDPO {math.exp(changed):.2f} [{math.exp(down):.2f}, "
+        f"{math.exp(up):.2f}] times that. {inside:.0%} of DPO's steps lie in the band, where their own winners rise to "
+        f"first order; held-out winners have moved by {f'{moved:+.2f}'.replace('-', '−')} nats at the end."
     )
 
 

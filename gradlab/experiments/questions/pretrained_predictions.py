@@ -1,8 +1,10 @@
-"""Predictions on the openings of known reward, from before any of their judged runs, and the rule that marks each.
+"""Predictions on each task with a pretrained model, from before any training that is judged, and how each is marked.
 
-Before they were written, one run had been looked at: DPO on a seed below 1000, for the learning rate. Every number is a
-mean over the seeds with its 95% t interval, of the last look of each run (``pretrained_runs.looks_of``). Margins are
-those of the verdict.
+Before those on the openings were written, one run had been looked at: DPO on a seed below 1000, for the learning rate.
+Those on real pairs were written when the openings' runs had been judged, while the first trainings on real pairs ran:
+nothing of these had been looked at. Every number is a mean over the seeds with its 95% t interval: of the
+last look of each run (``pretrained_runs.looks_of``), of the reference's weights, or of a run's logged steps
+(``pretrained_sides.side_steps``). Margins are those of the verdict.
 """
 
 from __future__ import annotations
@@ -13,11 +15,10 @@ import pandas as pd
 
 from gradlab.experiments.predictions import Outcome, Prediction, by_interval
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
-from gradlab.experiments.questions.pretrained import REWARD
-from gradlab.experiments.questions.pretrained_runs import CORE, HALF, LENGTH, REFERENCE, Runs
+from gradlab.experiments.questions.pretrained_comparisons import REWARD, RIGHT
+from gradlab.experiments.questions.pretrained_runs import CORE, HALF, LENGTH, REFERENCE, SHORT, Runs, of_task
+from gradlab.experiments.questions.pretrained_sides import LARGER, side_steps
 from gradlab.stats.equivalence import mean_of
-
-TASK = "known"
 
 
 def _by_seed(ends: pd.DataFrame, column: str, method: str) -> pd.Series:
@@ -60,56 +61,93 @@ def _said(values: Sequence[tuple[str, pd.Series]]) -> str:
     return "; ".join(f"{name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]" for name, mean, low, high in parts)
 
 
-def _explained(ends: pd.DataFrame) -> Outcome:
-    return by_interval(*_interval(of := _by_seed(ends, "r2", REFERENCE)), _said([("R²", of)]), least=0.5, most=0.9)
+def _level(column: str, method: str, **bounds: float) -> Callable[[pd.DataFrame], Outcome]:
+    """Return the mark of a prediction on one method's number."""
+
+    def check(ends: pd.DataFrame) -> Outcome:
+        values = _by_seed(ends, column, method)
+        return by_interval(*_interval(values), _said([(_NAMES.get(column, column), values)]), **bounds)
+
+    return check
 
 
-PREDICTIONS: tuple[Prediction, ...] = (
-    Prediction(
-        "Every pair loss raises the true reward above the reference's.", _every("reward", since=True, least=0.0)
-    ),
-    Prediction(
-        "At one learning rate DPO moves farther from the reference at β/2 than at 2β.",
-        _difference("kl", HALF, "dpo-double", least=0.0),
-    ),
-    Prediction(
-        f"bDPO ends within {REWARD.margin:g} points of true reward of DPO at β/2.",
-        _difference("reward", "bdpo", HALF, least=-REWARD.margin, most=REWARD.margin),
-    ),
-    Prediction(
-        f"It ends within {REWARD.margin:g} points of true reward of length-weighted DPO.",
-        _difference("reward", "bdpo", LENGTH, least=-REWARD.margin, most=REWARD.margin),
-    ),
+_NAMES = {"r2": "R²", "controlled": "accuracy", "larger": "log(‖g_l‖/‖g_w‖)", "inside": "share of steps"}
+_BOTH_FALL = (
     Prediction(
         "Under every pair loss the probability of both responses of a held-out pair together falls: it goes elsewhere.",
         _every("elsewhere", least=0.0),
     ),
     Prediction("Under every pair loss held-out winners become less probable, too.", _every("win_moved", most=0.0)),
-    Prediction(
-        "Under the reference the share of tokens explains between half and nine tenths of the variance of λ.",
-        _explained,
+)
+PREDICTIONS: dict[str, tuple[Prediction, ...]] = {
+    "known": (
+        Prediction(
+            "Every pair loss raises the true reward above the reference's.", _every("reward", since=True, least=0.0)
+        ),
+        Prediction(
+            "At one learning rate DPO moves farther from the reference at β/2 than at 2β.",
+            _difference("kl", HALF, "dpo-double", least=0.0),
+        ),
+        Prediction(
+            f"bDPO ends within {REWARD.margin:g} points of true reward of DPO at β/2.",
+            _difference("reward", "bdpo", HALF, least=-REWARD.margin, most=REWARD.margin),
+        ),
+        Prediction(
+            f"It ends within {REWARD.margin:g} points of true reward of length-weighted DPO.",
+            _difference("reward", "bdpo", LENGTH, least=-REWARD.margin, most=REWARD.margin),
+        ),
+        *_BOTH_FALL,
+        Prediction(
+            "Under the reference the share of tokens explains between half and nine tenths of the variance of λ.",
+            _level("r2", REFERENCE, least=0.5, most=0.9),
+        ),
     ),
-)  # fmt: skip
+    "hh": (
+        Prediction("DPO's length-controlled accuracy is above ½.", _level("controlled", "dpo", least=0.5)),
+        Prediction(
+            f"bDPO ends within {RIGHT.margin:.0%} of pairs of DPO at β/2 in length-controlled accuracy.",
+            _difference("controlled", "bdpo", HALF, least=-RIGHT.margin, most=RIGHT.margin),
+        ),
+        Prediction(
+            f"It ends within {RIGHT.margin:.0%} of pairs of length-weighted DPO.",
+            _difference("controlled", "bdpo", LENGTH, least=-RIGHT.margin, most=RIGHT.margin),
+        ),
+        *_BOTH_FALL,
+        Prediction(
+            "In DPO's batches the losers' parameter gradient is as large as the winners', within a fifth.",
+            _level("larger", "dpo", least=-LARGER, most=LARGER),
+        ),
+        Prediction("At least nine tenths of DPO's steps lie in the band.", _level("inside", "dpo", least=0.9)),
+        Prediction(
+            "Under the reference the share of tokens explains at least three quarters of the variance of λ.",
+            _level("r2", REFERENCE, least=0.75),
+        ),
+    ),
+}  # fmt: skip
 
 
-def marked(runs: Runs) -> list[tuple[Prediction, Outcome]]:
-    """Return the predictions with their marks; [] until all runs of the core are there."""
-    if runs.lacking(TASK, (REFERENCE, *CORE)):
+def marked(runs: Runs, task: str) -> list[tuple[Prediction, Outcome]]:
+    """Return a task's predictions with their marks; [] until all runs of its core are there."""
+    if runs.lacking(task, (REFERENCE, *CORE)):
         return []
-    ends = runs.ends()
-    weights = weighed(runs.pairs[(runs.pairs["task"] == TASK) & (runs.pairs["method"] == REFERENCE)])
-    ends = ends[ends["task"] == TASK].merge(length_explains(weights)[["method", "seed", "r2"]], "left")
-    return [(prediction, prediction.check(ends)) for prediction in PREDICTIONS]
+    weights = weighed(of_task(runs.pairs[runs.pairs["method"] == REFERENCE], task))
+    logs = of_task(runs.logs, task)
+    ends = of_task(runs.ends, task).merge(length_explains(weights)[["method", "seed", "r2"]], "left")
+    ends = ends.merge(side_steps(logs[logs["method"] == "dpo"]), "left")
+    return [(prediction, prediction.check(ends)) for prediction in PREDICTIONS[task]]
 
 
 def in_words(runs: Runs) -> str:
-    """Return the marks in one sentence; empty until all runs of the core are there."""
-    marks = marked(runs)
+    """Return the marks in words, a sentence per task; empty until all runs of a core are there."""
+    return " ".join(filter(None, (_in_words(SHORT[task], marked(runs, task)) for task in PREDICTIONS)))
+
+
+def _in_words(where: str, marks: Sequence[tuple[Prediction, Outcome]]) -> str:
     if not marks:
         return ""
     counts = {word: sum(outcome.word == word for _, outcome in marks) for word in ("held", "failed", "undecided")}
     said = " ".join(f"“{prediction.text}” {outcome.word} ({outcome.because})." for prediction, outcome in marks)
     return (
-        f"Of {len(marks)} predictions on known reward, {counts['held']} have held, {counts['failed']} have failed and "
+        f"Of {len(marks)} predictions on {where}, {counts['held']} have held, {counts['failed']} have failed and "
         f"{counts['undecided']} are undecided: {said}"
     )

@@ -85,10 +85,16 @@ class Runs:
         tables = [frame[frame["kind"] == "log"] for frame in self.frames.values()]
         return pd.concat(tables, ignore_index=True).assign(size=SIZE)
 
+    @functools.cached_property
     def ends(self) -> pd.DataFrame:
         """Return the last look of each run."""
         looks = self.looks
         return looks[looks["step"] == looks.groupby(["task", "method", "seed"])["step"].transform("max")]
+
+
+def of_task(rows: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Return the rows of a task."""
+    return rows[rows["task"] == task]
 
 
 def last(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from gradlab.experiments.questions import (
     log_ratio,
     ppo_against_dpo,
     pretrained,
+    pretrained_sides,
     ratios,
     seven_billion,
     stability,
@@ -209,7 +210,8 @@ CLAIMS: dict[str, Claim] = {
         f"along DPO's and bDPO's trainings in the lab ({ratios.SETTINGS['training_seeds']} seeds), for whole "
         "sequences, and how much of λ length explains; where the laptop run of language models is there, the latter "
         "two on its held-out pairs, at the start and at the end, and the share along bDPO's trainings. "
-        f"{_PRETRAINED}",
+        f"{_PRETRAINED} Also whether both sides' parameter gradients are more even in bDPO's batches than in DPO's. "
+        f"{pretrained_sides.ADDED}",
         changes="Another meaning of symmetry than equal derivatives by π_w and π_l.",
         figures=("ratio-correction", "gradient-field", "llm-length"),
         experiments=("ratios",),
@@ -342,9 +344,10 @@ CLAIMS: dict[str, Claim] = {
         "prompt's two sides, and the realised change of log π; and, where the laptop run of language models is there, "
         "the batches of its DPO trainings, and of those of a pretrained model. Context: the slopes, which are "
         f"1 ± {log_ratio.TOLERANCE:g} where a ratio is not only correlated but in proportion, and the identity. The "
-        "first report's word rested on the identity.",
+        "first report's word rested on the identity. Further context: which side of DPO's batches has the larger "
+        f"gradient on a pretrained model. {pretrained_sides.ADDED}",
         changes="Runs in which parameter gradients do not correlate with π_l/π_w, or do so with another sign.",
-        figures=("log-ratio", "llm-log-ratio"),
+        figures=("log-ratio", "llm-log-ratio", "pretrained-sides"),
         experiments=("log-ratio",),
         measurements=("language-models", "pretrained"),
         not_run=pretrained.declared("log-ratio"),

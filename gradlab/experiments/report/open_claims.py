@@ -13,6 +13,7 @@ from gradlab.experiments.outcomes import REWARD
 from gradlab.experiments.questions import (
     continuous,
     pretrained,
+    pretrained_sides,
     sampling,
     scale,
     two_goals,
@@ -20,6 +21,8 @@ from gradlab.experiments.questions import (
     two_goals_worlds,
 )
 from gradlab.experiments.questions.frontier import LEVELS
+from gradlab.experiments.questions.pretrained_comparisons import ELSEWHERE, RIGHT
+from gradlab.experiments.questions.pretrained_comparisons import REWARD as TRUE_REWARD
 from gradlab.experiments.questions.pretrained_levels import LEVELS as LEVELS_OF_PRETRAINED
 from gradlab.experiments.questions.pretrained_runs import HELD_OUT, LONGEST, POOL, TRAINED
 from gradlab.experiments.questions.sampling_runs import ARRIVED, FRESH
@@ -276,8 +279,8 @@ _PRETRAINED = (  # the settings of gradlab.llm.real
     "those whose winner is longer, so that a rule by length alone scores ½"
 )
 _PRETRAINED_MARGINS = (
-    f"Differences within ±{pretrained.REWARD.margin:g} points of the true reward (sentiment runs from −1 to 1) and "
-    f"±{pretrained.RIGHT.margin:.0%} of pairs count as none"
+    f"Differences within ±{TRUE_REWARD.margin:g} points of the true reward (sentiment runs from −1 to 1) and "
+    f"±{RIGHT.margin:.0%} of pairs count as none"
 )
 _PRETRAINED_KL = (
     f"at equal KL from the reference ({', '.join(f'{level:g}' for level in LEVELS_OF_PRETRAINED)} nats; β and looks "
@@ -354,11 +357,14 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         predicted="reversed or no practical difference at one β, as bDPO moves farther; no practical difference at "
         f"equal KL. {_NO_LOOK}",
         rule=f"DPO minus bDPO at the end of training, two co-primaries, the two tasks; differences within "
-        f"±{pretrained.ELSEWHERE.margin:g} nats per pair count as none. What could explain the effect away: DPO at "
+        f"±{ELSEWHERE.margin:g} nats per pair count as none. What could explain the effect away: DPO at "
         f"β/2; length-weighted DPO; DPO {_PRETRAINED_EQUAL}. Robustness: the log-probability of winners alone, and the "
-        f"mean of winners' and losers', added before any run on real pairs; equal KL once more. {_PRETRAINED_SHARED}.",
+        f"mean of winners' and losers', added before any run on real pairs; equal KL once more. {_PRETRAINED_SHARED}. "
+        "Context: how many of DPO's steps lie in the band (arXiv 2604.18239), in which a step raises its own batch's "
+        "winners; where held-out winners fall all the same, it is not their losers that push them down. "
+        f"{pretrained_sides.ADDED}",
         changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
-        figures=("pretrained-likelihood",),
+        figures=("pretrained-likelihood", "pretrained-sides"),
         measurements=("pretrained",),
         not_run=pretrained.declared(pretrained.LIKELIHOOD),
     ),

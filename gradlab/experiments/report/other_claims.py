@@ -7,7 +7,16 @@ quick run of nine losses.
 from __future__ import annotations
 
 from gradlab.experiments.outcomes import MASS, REWARD
-from gradlab.experiments.questions import atlas, atlas_band, atlas_groups, atlas_runs, atlas_worlds, worlds_drawn
+from gradlab.experiments.questions import (
+    atlas,
+    atlas_band,
+    atlas_groups,
+    atlas_runs,
+    atlas_worlds,
+    pretrained,
+    pretrained_sides,
+    worlds_drawn,
+)
 from gradlab.experiments.questions.frontier import LEVELS
 from gradlab.experiments.report.claims import Claim
 
@@ -124,10 +133,13 @@ OTHERS: dict[str, Claim] = {
         predicted="true of single pairs throughout; of batches in at least 95% of the steps with free logits, but not "
         "with shared parameters, where a pilot with four losses had 73% to 100%.",
         rule=f"Share of the steps in the band in which winners do not fall, minus {atlas.KEPT:g}; a cell is a loss and "
-        "a kind of policy; differences within ±0.02 count as none. What could explain the effect away: the steps "
-        "outside of the band, if winners fall there no more often. Robustness: single pairs.",
+        f"a kind of policy; differences within ±{atlas.KEPT_MARGIN:g} count as none. What could explain the effect "
+        "away: the steps outside of the band, if winners fall there no more often. Robustness: single pairs. Context: "
+        f"the batches of DPO's trainings of a pretrained model, with Adam, under which the band is an association. "
+        f"{pretrained_sides.ADDED}",
         changes="Steps in the band in which winners fall, in more than one of twenty.",
-        figures=("atlas-map",),
-        measurements=("atlas",),
+        figures=("atlas-map", "pretrained-sides"),
+        measurements=("atlas", "pretrained"),
+        not_run=pretrained.declared("band-keeps-winner"),
     ),
 }

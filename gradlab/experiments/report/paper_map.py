@@ -283,8 +283,10 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         Place(
             "A pretrained model", "Is it balance, the halved β, or the lengths? Here a small pretrained model, on "
             "openings whose reward is known and on pairs of HH.", "ours", ("gradlab.llm.real.runs.run_units",),
-            ("pretrained-frontier", "pretrained-likelihood", "pretrained-length"), "gradlab real --model MODEL",
-            ("pretrained-length", "pretrained-gain", "pretrained-mass", "ablation", "log-ratio", "ppo"),
+            ("pretrained-frontier", "pretrained-likelihood", "pretrained-length", "pretrained-sides"),
+            "gradlab real --model MODEL",
+            ("pretrained-length", "pretrained-gain", "pretrained-mass", "ablation", "log-ratio", "ppo",
+             "band-keeps-winner"),
         ),
         Place(
             "λ_w of whole sequences", "Where log π is around −100, does λ_w correct the imbalance, or follow length?",
