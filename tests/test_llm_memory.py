@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import weakref
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from gradlab.llm.data.batches import collate
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, gradients_meet
-from gradlab.llm.model.loading import with_lora
+from gradlab.llm.model.loading import load_model, with_lora
 from gradlab.llm.model.logps import CHUNK, with_logps
 from gradlab.llm.model.memory import CARD, Memory, memory
 from gradlab.llm.model.memory_table import memory_table
@@ -169,24 +170,28 @@ def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("checkpointing", "train_from"), [(1.0, None), (0.0, 2)], ids=["all layers", "upper layers"])
 @pytest.mark.parametrize("lora_rank", [0, 16], ids=["full", "LoRA"])
-def test_the_whole_is_that_of_the_real_trainer(lora_rank, tmp_path):
+def test_the_whole_is_that_of_the_real_trainer(lora_rank, checkpointing, train_from, tmp_path):
     """From loading to the end of the second step, in which sides are compared and moments are there."""
     settings = tiny_llm.settings(
         model="none", data="none", out=tmp_path, loss=("dpo",), batch=4, micro=2, sides_every=1,
-        lora_rank=lora_rank, gradient_checkpointing=True, device="cpu",
+        lora_rank=lora_rank, gradient_checkpointing=checkpointing, train_from=train_from, device="cpu",
+        precision="bf16",
     )  # fmt: skip
     pairs = [Encoded((0, 1), tuple(range(126 - number)), tuple(range(108))) for number in range(4)]
     task = PairTask(DPO(1.0), pairs, torch.zeros(4, 2), [], torch.zeros(0, 2))
     with Live() as live:
         model = built(WIDE, dtype=torch.bfloat16 if lora_rank else torch.float32)
         if lora_rank:
-            model = with_lora(model, lora_rank, 16.0, ["all-linear"])
+            model = with_lora(model, lora_rank, 16.0, ["all-linear"], first=train_from or 0)
         policy = PolicyModel(model, Group(), settings, rate=1e-4, steps=2, pad=0)
         for step in (1, 2):
             live.peak = 0
             policy.step(step, task.gradient(policy, step)["grad_norm"])
-    made = memory(WIDE, lora_rank=lora_rank, micro_pairs=2, length=128)
+    made = memory(
+        WIDE, lora_rank=lora_rank, train_from=train_from, micro_pairs=2, length=128, checkpointing=checkpointing
+    )  # fmt: skip
     assert 0.97 < made.total / live.peak < 1.1
 
 
@@ -264,6 +269,41 @@ def test_parts_scale_as_they_must():
     assert eight.activations == eight.kept + eight.working
 
 
+def test_upper_layers_alone_have_gradients_moments_and_activations():
+    seven = LLAMAS["Llama-2-7B"]
+    whole, upper = memory(seven, checkpointing=0), memory(seven, checkpointing=0, train_from=26)
+    assert upper.weights == whole.weights
+    assert upper.gradients == 4 * (6 * shape_of(seven).layer + 4096)  # six layers and the last norm
+    assert upper.moments == 2 * upper.gradients
+    assert upper.kept == pytest.approx(whole.kept * 6 / 32, rel=0.1)
+    assert memory(seven, train_from=0).gradients < whole.gradients  # neither end is trained
+    lora = memory(seven, lora_rank=16, train_from=26)
+    assert lora.gradients == memory(seven, lora_rank=16).gradients * 6 / 32
+
+
+def test_a_base_in_four_bits_keeps_its_linear_layers_at_half_a_byte():
+    shape = shape_of(LLAMAS["Llama-2-7B"])
+    whole, few = (memory(LLAMAS["Llama-2-7B"], lora_rank=16, lora_base=base) for base in ("whole", "4bit"))
+    matrices = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    assert whole.weights - few.weights == pytest.approx((2 - 0.5 - 1 / 64 - 1 / 4096) * matrices, rel=1e-6)
+    assert whole.working <= few.working <= whole.working + 2 * 4096 * 11008  # a matrix made whole for its product
+    assert (few.gradients, few.moments, few.kept) == (whole.gradients, whole.moments, whole.kept)
+    assert shape.layers * shape.matrices == matrices
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
+def test_a_base_in_four_bits_is_as_large_as_bitsandbytes_makes_it(tmp_path):
+    built(WIDE).save_pretrained(tmp_path)
+    base = load_model(tmp_path, dtype=torch.bfloat16, four_bits_on=torch.device("cpu"))
+    states = [one.quant_state for one in base.parameters() if getattr(one, "quant_state", None) is not None]
+    assert len(states) == 7 * WIDE["num_hidden_layers"]
+    scales = sum(state.absmax.nbytes + state.state2.absmax.nbytes for state in states)
+    real = sum(one.nbytes for one in base.parameters()) + scales
+    adapter = 4 * shape_of(WIDE).trained(16, ("all-linear",))
+    assert memory(WIDE, lora_rank=16, lora_base="4bit").weights - adapter == pytest.approx(real, abs=7 * 4 * 64)
+
+
 def test_a_card_is_full_where_it_says_so():
     assert Memory(int(CARD), 0, 0, 0, 0, 0, 0).fits
     assert not Memory(int(CARD), 0, 0, 0, 0, 0, 1).fits
@@ -272,13 +312,13 @@ def test_a_card_is_full_where_it_says_so():
 def test_the_table_has_every_model_and_way():
     table = memory_table(full=(8, 16))
     assert list(table["model"].unique()) == list(LLAMAS)
-    assert list(table["gpus"]) == [1, 8, 16] * 3
+    assert list(table["gpus"]) == [1, 1, 8, 16] * 3
     row = table[(table["model"] == "Llama-2-13B") & (table["gpus"] == 8)].iloc[0]
     made = memory(LLAMAS["Llama-2-13B"], gpus=8)
     assert row["total"] == made.total / 1e9
     assert row["fits"] == made.fits
     longer = memory_table({"mine": SMALL}, full=(), length=1024)
-    assert list(longer["trained"]) == ["LoRA"]
+    assert list(longer["trained"]) == ["LoRA", "LoRA, base in 4 bits"]
     assert longer["kept"][0] == memory(SMALL, lora_rank=16, length=1024).kept / 1e9
 
 
@@ -303,6 +343,16 @@ def test_arguments_that_cannot_be_used_are_one_line(tmp_path):
             memory(SMALL, **{name: 0})
     with pytest.raises(ValueError, match=r"lora_targets must be one of q_proj, .*got 'c_attn'"):
         memory(SMALL, lora_rank=4, lora_targets=("c_attn",))
+    with pytest.raises(ValueError, match="train_from must be below the number of layers, 2, got 2"):
+        memory(SMALL, train_from=2)
+    with pytest.raises(ValueError, match="train_from must be a whole number ≥ 0, got -1"):
+        memory(SMALL, train_from=-1)
+    with pytest.raises(ValueError, match="lora_base must be one of whole, 4bit; got '8bit'"):
+        memory(SMALL, lora_rank=2, lora_base="8bit")
+    with pytest.raises(ValueError, match="lora_rank must be 1 or more where lora_base is 4bit, got 0"):
+        memory(SMALL, lora_base="4bit")
+    with pytest.raises(ValueError, match="sharded must be False over several GPUs where lora_base is 4bit, got True"):
+        memory(SMALL, lora_rank=2, lora_base="4bit", gpus=2)
     with pytest.raises(ValueError, match="precision must be one of bf16, fp32; got 'fp16'"):
         memory(SMALL, precision="fp16")
     with pytest.raises(OSError, match=r"config must be a mapping, a model's folder or a hub's name, got '.*nothing'"):

@@ -44,6 +44,22 @@ def test_frozen_weights_have_no_gradient_of_their_own():
     assert step_time(SEVEN, H200, lora_rank=16).optimiser < 0.01 * step_time(SEVEN, H200).optimiser
 
 
+def test_layers_below_those_that_are_trained_cost_nothing():
+    whole, upper = (step_time(SEVEN, PRODUCTS, train_from=first, lora_rank=16) for first in (None, 24))
+    head = 4 * 32000 * 4096 * 64 * 256 / 1e12
+    assert upper.products - head == pytest.approx((whole.products - head) / 4)
+    assert upper.again == pytest.approx(whole.again / 4)
+    full, above = (step_time(SEVEN, PRODUCTS, train_from=first) for first in (None, 0))
+    assert full.products - above.products == pytest.approx(head / 2)  # the output layer has no gradient of its own
+
+
+def test_weights_in_four_bits_are_made_whole_for_each_product():
+    whole, few = (step_time(SEVEN, H200, lora_rank=16, lora_base=base) for base in ("whole", "4bit"))
+    matrices = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    assert few.traffic - whole.traffic == pytest.approx(16 * 3 * 4.5 * matrices / H200.traffic)
+    assert few.products == whole.products
+
+
 def test_gpus_share_the_pairs_and_must_talk():
     eight, sixteen = (step_time(SEVEN, H200, gpus=gpus) for gpus in (8, 16))
     assert sixteen.products == pytest.approx(eight.products / 2)

@@ -18,6 +18,9 @@ _FULL = 4  # bytes of a number in float32
 _SHARED = ("q_proj k_proj v_proj", "o_proj", "gate_proj up_proj", "down_proj")  # linear layers with one input
 _LOGITS = 8, 2  # bytes of a logit and its log-softmax in float32, over which the gradient is written; in bfloat16 too
 _HEADS = 3  # gradients of the output layer at a time: the sum over chunks so far, a new chunk's, and their sum
+_FOUR_BITS = (
+    0.5 + (1 + 4 / 256) / 64
+)  # bytes of a weight in NF4: every 64 share a scale of a byte, 256 of these another
 _LOOK = 1  # copies of the gradient beside the usual one while the sides are compared
 
 
@@ -63,6 +66,8 @@ def memory(
     sharded: bool = True,
     lora_rank: int = 0,
     lora_targets: Sequence[str] = ("all-linear",),
+    lora_base: str = "whole",
+    train_from: int | None = None,
     micro_pairs: int = 1,
     length: int = 512,
     checkpointing: float = 1.0,
@@ -74,6 +79,8 @@ def memory(
 
     gpus           GPUs over which FSDP spreads weights, gradients and moments where ``sharded``; else DDP copies them.
     lora_rank      rank of an adapter on ``lora_targets``, which alone is trained; 0: all weights are trained.
+    lora_base      ``4bit``: linear layers under the adapter have 4 bits per weight, as QLoRA has them; else ``whole``.
+    train_from     only layers from this one on are trained, and computed; the hidden states below come from the disk.
     micro_pairs    pairs that one GPU holds at a time: twice as many sequences, each padded to ``length`` tokens.
     checkpointing  the share of the layers that keep only their input, and are computed again in the backward pass.
     precision      ``bf16``: trained weights, their gradients and moments stay in float32; the computation is in
@@ -87,19 +94,18 @@ def memory(
     the total within 10%; the peak of the backward pass alone is up to 30% too high, as it is a bound. Not counted:
     CUDA's memory, NCCL's buffers, fragmentation (see ``CARD``), PPO's samples, reference and reward model.
     """
-    shape = shape_of(config)
-    for name, value in {"gpus": gpus, "micro_pairs": micro_pairs, "length": length, "chunk": chunk}.items():
+    for name, value in {"micro_pairs": micro_pairs, "length": length, "chunk": chunk}.items():
         count(name, value, 1)
-    count("lora_rank", lora_rank)
     between("checkpointing", float(checkpointing), 0, 1)
-    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16"
-    spread = sharded and gpus > 1
-    adapters = shape.lora(lora_rank, lora_targets)
+    how = computation(
+        config, gpus=gpus, sharded=sharded, lora_rank=lora_rank, lora_targets=lora_targets, lora_base=lora_base,
+        train_from=train_from, precision=precision,
+    )  # fmt: skip
     how, alone = (  # both sides of a micro-batch, and one of them, as in steps that compare the sides
-        Computation(shape, adapters, lora_rank, half, spread, sequences * micro_pairs, length) for sequences in (2, 1)
+        dataclasses.replace(how, sequences=sequences * micro_pairs, length=length) for sequences in (2, 1)
     )
-    trained = shape.trained(lora_rank, lora_targets)
-    part = _FULL * (-(-trained // gpus) if spread else trained)  # of the gradient on this GPU
+    spread = how.spread
+    part = _FULL * (-(-how.trained // gpus) if spread else how.trained)  # of the gradient on this GPU
     products = 3 * 8 * how.largest // (gpus if spread else 1)  # of two gradients of a matrix, in float64
     kept = how.kept(checkpointing)
     gathered, working = max(how.times(checkpointing, chunk), key=sum)
@@ -116,17 +122,63 @@ def memory(
     )
 
 
+def computation(
+    config: Mapping[str, Any] | str | Path, *, gpus: int, sharded: bool, lora_rank: int, lora_targets: Sequence[str],
+    lora_base: str, train_from: int | None, precision: str,
+) -> Computation:  # fmt: skip
+    """Return a forward and backward pass of one token by a model of this config; see ``memory`` for the options."""
+    shape = shape_of(config)
+    count("gpus", gpus, 1)
+    count("lora_rank", lora_rank)
+    if train_from is not None and count("train_from", train_from) >= shape.layers:
+        raise ValueError(f"train_from must be below the number of layers, {shape.layers}, got {train_from}")
+    spread = sharded and gpus > 1
+    four_bits = one_of("lora_base", lora_base, ("whole", "4bit")) == "4bit"
+    if four_bits and (spread or not lora_rank):
+        why = "sharded must be False over several GPUs" if spread else "lora_rank must be 1 or more"
+        raise ValueError(f"{why} where lora_base is 4bit, got {sharded if spread else lora_rank}")
+    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16"
+    return Computation(shape, shape.lora(lora_rank, lora_targets), lora_rank, four_bits, train_from, half, spread)
+
+
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """A forward and backward pass of some sequences, and the bytes that it holds."""
+    """A forward and backward pass of some sequences, and the bytes that it holds.
+
+    lora       the input widths of the linear maps with an adapter, by name; ``rank`` is the adapter's.
+    four_bits  the base's linear maps have 4 bits per weight.
+    first      the first layer that is trained, and computed; None: all layers, and both ends.
+    """
 
     shape: Shape
     lora: dict[str, int]
     rank: int
+    four_bits: bool
+    first: int | None
     half: bool
     spread: bool
-    sequences: int
-    length: int
+    sequences: int = 1
+    length: int = 1
+
+    @property
+    def trained(self) -> int:
+        """Return the number of trained parameters."""
+        return self.shape.trained(self.rank, tuple(self.lora), self.first)
+
+    @property
+    def layers(self) -> int:
+        """Return how many layers are computed."""
+        return self.shape.layers - (self.first or 0)
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of parameters that are computed with: of these layers and of the model's ends."""
+        return self.layers * self.shape.layer + self.shape.ends
+
+    @property
+    def head_trained(self) -> bool:
+        """Say whether the output layer is trained."""
+        return not self.lora and self.first is None
 
     @property
     def tokens(self) -> int:
@@ -138,8 +190,9 @@ class Computation:
         """Return the bytes of all weights; an adapter's base has bfloat16, but not under FSDP, which needs one type."""
         if not self.lora:
             return _FULL * self.shape.parameters
-        adapter = self.shape.trained(self.rank, tuple(self.lora))
-        return (2 if self.half and not self.spread else _FULL) * self.shape.parameters + _FULL * adapter
+        few = self.shape.layers * self.shape.matrices if self.four_bits else 0
+        whole = (2 if self.half and not self.spread else _FULL) * (self.shape.parameters - few)
+        return whole + math.ceil(_FOUR_BITS * few) + _FULL * self.trained
 
     @property
     def largest(self) -> int:
@@ -147,7 +200,7 @@ class Computation:
         shape = self.shape
         if self.lora:
             return self.rank * max(max(shape.linear[name][:2]) for name in self.lora)
-        return shape.hidden * max(shape.vocabulary, shape.intermediate)
+        return shape.hidden * max(shape.vocabulary if self.head_trained else 0, shape.intermediate)
 
     @property
     def number(self) -> int:
@@ -201,14 +254,16 @@ class Computation:
         shape = self.shape
         again = self._again(checkpointing)
         layers = again * self.stream * shape.hidden * self.tokens
-        layers += (shape.layers - again) * (self.layer + self.layer_casts)
+        layers += (self.layers - again) * (self.layer + self.layer_casts)
+        if self.first is not None and not again:
+            layers += self.stream * shape.hidden * self.tokens  # the hidden states that came from below
         norm = self.tokens * shape.hidden * (_FULL + self.stream * (1 if self.lora else 2))
         shared = self.tokens * (self.length + 2 * self.stream * shape.head_width)
         return layers + norm + shared
 
     def _again(self, checkpointing: float) -> int:
         """Return how many layers are computed again, where a share of them is."""
-        return math.ceil(checkpointing * self.shape.layers)
+        return math.ceil(checkpointing * self.layers)
 
     @property
     def passing(self) -> int:
@@ -217,6 +272,7 @@ class Computation:
         They are those of activations and of the largest matrix, or of adapters' inputs.
         """
         ways = 2 * self.number * self.tokens * self.shape.intermediate
+        ways += self.number * self.shape.hidden * self.shape.intermediate * self.four_bits  # a matrix made whole
         if not self.lora:
             return ways + (self.number + (_FULL if self.casts else 0)) * self.shape.hidden * self.shape.intermediate
         return ways + (_FULL * self.tokens * max(self.lora.values()) if self.casts else 0)  # peft makes them float32
@@ -228,7 +284,7 @@ class Computation:
         keeps its copies of weights to the end of the forward pass, which is at the output layer.
         """
         again, full = self._again(checkpointing), self.layer + self.layer_casts
-        again = max(full - (self.shape.layers - again) * full, 0) if again else 0
+        again = max(full - (self.layers - again) * full, 0) if again else 0
         return [
             (self.gathered_at_head, self.logits(chunk) + self._again(checkpointing) * self.layer_casts),
             (self.gathered_at_layer, again + self.passing),
@@ -237,9 +293,9 @@ class Computation:
 
     def logits(self, chunk: int) -> int:
         """Return the bytes of a chunk of logits with their gradient, and of the output layer's gradient."""
-        head = 0 if self.lora else self.number * self.shape.vocabulary * self.shape.hidden
+        head = self.number * self.shape.vocabulary * self.shape.hidden if self.head_trained else 0
         chunks = -(-self.tokens // chunk)
-        states = 3 * self.number * self.tokens * self.shape.hidden if self.lora else 0  # on the way to their slopes
+        states = 0 if self.head_trained else 3 * self.number * self.tokens * self.shape.hidden  # on the way to slopes
         logit = sum(_LOGITS) if self.half else _LOGITS[0]
         return logit * min(chunk, self.tokens) * self.shape.vocabulary + min(chunks, _HEADS) * head + states
 
@@ -256,10 +312,10 @@ class Computation:
         """
         if not self.spread or self.lora:
             return self.gathered_at_head
-        head = self.shape.vocabulary * self.shape.hidden
+        head = self.shape.vocabulary * self.shape.hidden * self.head_trained
         return self.gathered_at_head + self.number * (head + self.shape.layer) + _FULL * self.shape.layer
 
     @property
     def gathered_at_end(self) -> int:
         """Return the bytes of the gradients of the model's ends, which are sent last, in float32."""
-        return (self.number + _FULL) * self.shape.ends if self.spread and not self.lora else 0
+        return (self.number + _FULL) * self.shape.ends if self.spread and self.head_trained else 0

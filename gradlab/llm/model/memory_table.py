@@ -22,21 +22,27 @@ def memory_table(
     lora_rank: int = 16,
     **options: Any,
 ) -> pd.DataFrame:
-    """Return one row per model for LoRA on one GPU and one per number of GPUs for full fine-tuning; GB (10⁹ bytes).
+    """Return the rows of each model, as ``_ways`` has them; GB (10⁹ bytes).
 
     options  those of ``memory``.
     """
     rows = []
     for name, config in configs.items():
-        ways = [("LoRA", 1, lora_rank), *(("full", gpus, 0) for gpus in full)]
-        for way, gpus, rank in ways:
-            bytes_of = memory(config, gpus=gpus, lora_rank=rank, **options)
+        for way, gpus, trained in _ways(full, lora_rank):
+            bytes_of = memory(config, gpus=gpus, **trained, **options)
             parts = {field.name: getattr(bytes_of, field.name) / 1e9 for field in dataclasses.fields(bytes_of)}
             rows.append({
                 "model": name, "parameters": shape_of(config).parameters, "trained": way, "gpus": gpus, **parts,
                 "total": bytes_of.total / 1e9, "fits": bytes_of.fits,
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _ways(full: Sequence[int], rank: int) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return the ways to train: LoRA on one GPU, its base whole or in 4 bits; all weights, on so many GPUs."""
+    lora: dict[str, Any] = {"lora_rank": rank}
+    quantised = lora | {"lora_base": "4bit"}
+    return [("LoRA", 1, lora), ("LoRA, base in 4 bits", 1, quantised), *(("full", gpus, {}) for gpus in full)]
 
 
 def memory_markdown(**options: Any) -> str:
@@ -68,15 +74,15 @@ def time_table(
     pairs: int = 64,
     **options: Any,
 ) -> pd.DataFrame:
-    """Return one row per model for LoRA on one GPU and one per number of GPUs for full fine-tuning; seconds of a step.
+    """Return the rows of each model, as ``_ways`` has them; seconds of a step.
 
     pairs    of a step, over all GPUs.
     options  further ones of ``step_time``.
     """
     rows = []
     for name, config in configs.items():
-        for way, gpus, rank in [("LoRA", 1, lora_rank), *(("full", gpus, 0) for gpus in full)]:
-            taken = step_time(config, rates, pairs=pairs, gpus=gpus, lora_rank=rank, **options)
+        for way, gpus, trained in _ways(full, lora_rank):
+            taken = step_time(config, rates, pairs=pairs, gpus=gpus, **trained, **options)
             rows.append({
                 "model": name, "trained": way, "gpus": gpus, **dataclasses.asdict(taken), "total": taken.total,
                 "pairs_per_second": pairs / taken.total,

@@ -74,6 +74,11 @@ class Shape:
         """Return the number of all parameters."""
         return self.layers * self.layer + self.ends
 
+    @property
+    def matrices(self) -> int:
+        """Return the number of weights in a layer's linear maps, without biases."""
+        return sum(left * right for left, right, _ in self.linear.values())
+
     def lora(self, rank: int, targets: Sequence[str]) -> dict[str, int]:
         """Return the input width of each linear map of a layer that has an adapter, by name; empty for rank 0."""
         names = tuple(self.linear) if tuple(targets) == ("all-linear",) else tuple(targets)
@@ -81,11 +86,15 @@ class Shape:
             one_of("lora_targets", name, self.linear)
         return {name: self.linear[name][0] for name in names} if rank else {}
 
-    def trained(self, rank: int, targets: Sequence[str]) -> int:
-        """Return the number of trained parameters: all, or those of a LoRA adapter."""
-        if not rank:
-            return self.parameters
-        return self.layers * sum(rank * sum(self.linear[name][:2]) for name in self.lora(rank, targets))
+    def trained(self, rank: int, targets: Sequence[str], first: int | None = None) -> int:
+        """Return the number of trained parameters: all, or those of a LoRA adapter; of layers from ``first`` on.
+
+        first  the first layer that is trained; all weights then means these layers' and the last norm's. None: all.
+        """
+        layers = self.layers - (first or 0)
+        if rank:
+            return layers * sum(rank * sum(self.linear[name][:2]) for name in self.lora(rank, targets))
+        return self.parameters if first is None else layers * self.layer + self.hidden
 
 
 def shape_of(config: Mapping[str, Any] | str | Path) -> Shape:

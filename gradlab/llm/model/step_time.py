@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from gradlab.checks import between, count, one_of, positive
-from gradlab.llm.model.memory import Computation
-from gradlab.llm.model.shapes import shape_of
+from gradlab.llm.model.memory import computation
 
 _MOVED = 9  # bytes moved per byte that a layer keeps: two read and one written forward, twice that backward
 _ADAMW = 7 * 4  # bytes per weight in AdamW's pass: weight, gradient and moments read, all but the gradient written
 _NORM = 4  # bytes per weight for ‖g‖
 _ADDED = 3 * 4  # bytes per weight and micro-batch: gradient so far and new one read, their sum written
 _CAST = 4 + 2  # bytes per weight that autocast reads in float32 and writes in bfloat16
+_WHOLE = 0.5 + 2 * 2  # bytes per weight in 4 bits that is made whole: read, written, and read by the product
 _LOGIT = 6 * 4  # bytes moved per logit: log-softmax, its exponential, and the gradient
 _OPERATIONS = 120  # operations that a layer starts in a forward and a backward pass, without an adapter
 _OF_ADAPTERS = 60  # those of adapters on all its linear maps
@@ -83,6 +83,8 @@ def step_time(
     sharded: bool = True,
     lora_rank: int = 0,
     lora_targets: Sequence[str] = ("all-linear",),
+    lora_base: str = "whole",
+    train_from: int | None = None,
     checkpointing: float = 1.0,
     precision: str = "bf16",
     once: bool = True,
@@ -92,44 +94,43 @@ def step_time(
     pairs          of the step, over all GPUs; ``micro_pairs`` of them at a time on one.
     prompt, response  tokens that a prompt and one response have on average; padding is theirs too.
     once           prompts are read once per pair, else once per response.
-    gpus, sharded, lora_rank, lora_targets, checkpointing, precision  as for ``memory``.
+    gpus, sharded, lora_rank, lora_targets, lora_base, train_from, checkpointing, precision  as for ``memory``.
 
     Products take their operations over the rate of products: 2 per weight and token forward, 4 backward (2 where the
     weights are frozen), 2 again under checkpointing; attention 4·T²·width per layer forward and 2.5 times that
     backward; the output layer for responses alone. All else takes the bytes that it moves over the rate of traffic.
     Where the host cannot start operations fast enough, the device waits. Nothing overlaps, so it is rather too long.
     """
-    shape = shape_of(config)
-    for name, value in {"pairs": pairs, "micro_pairs": micro_pairs, "gpus": gpus}.items():
+    for name, value in {"pairs": pairs, "micro_pairs": micro_pairs}.items():
         count(name, value, 1)
-    count("lora_rank", lora_rank)
     for name, value in {"prompt": prompt, "response": response}.items():
         positive(name, value)
     between("checkpointing", float(checkpointing), 0, 1)
-    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16"
+    how = computation(
+        config, gpus=gpus, sharded=sharded, lora_rank=lora_rank, lora_targets=lora_targets, lora_base=lora_base,
+        train_from=train_from, precision=precision,
+    )  # fmt: skip
+    shape, half, spread, trained, frozen = how.shape, how.half, how.spread, how.trained, bool(lora_rank)
     here = pairs / gpus
     width = prompt + 2 * response if once else prompt + response  # of a row
     rows = here if once else 2 * here
     tokens, answers = rows * width, 2 * here * response
     turns = math.ceil(here / micro_pairs)
-    spread = sharded and gpus > 1
-    adapters = shape.lora(lora_rank, lora_targets)
-    trained, frozen = shape.trained(lora_rank, lora_targets), bool(lora_rank)
-    body = shape.layers * (shape.layer - 2 * shape.hidden)
+    body = how.layers * (shape.layer - 2 * shape.hidden)
     adapter = trained if frozen else 0
-    attention = 4 * shape.layers * shape.heads * shape.head_width * rows * width**2
+    attention = 4 * how.layers * shape.heads * shape.head_width * rows * width**2
     forward = 2 * (body + adapter) * tokens + attention
     backward = 2 * forward - 2 * body * tokens * frozen + attention / 2
-    head = (4 if frozen else 6) * shape.vocabulary * shape.hidden * answers
-    share = math.ceil(checkpointing * shape.layers) / shape.layers
-    how = Computation(shape, adapters, lora_rank, half, spread, sequences=1, length=1)  # of a token
-    moved = shape.layers * (_MOVED + share * _MOVED / 3) * how.layer * tokens + _LOGIT * shape.vocabulary * answers
+    head = (6 if how.head_trained else 4) * shape.vocabulary * shape.hidden * answers
+    share = math.ceil(checkpointing * how.layers) / how.layers
+    moved = how.layers * (_MOVED + share * _MOVED / 3) * how.layer * tokens + _LOGIT * shape.vocabulary * answers
     part = trained / gpus if spread else trained
     moved += turns * _ADDED * part
-    moved += turns * (1 + share) * _CAST * shape.parameters * (half and not spread and not frozen)
+    moved += turns * (1 + share) * _CAST * how.parameters * (half and not spread and not frozen)
+    moved += turns * (2 + share) * _WHOLE * how.layers * shape.matrices * how.four_bits
     sent = 0.0
     if gpus > 1:
-        whole = (2 if half else 4) * shape.parameters
+        whole = (2 if half else 4) * how.parameters
         sent = turns * (2 + share) * whole + turns * 4 * trained if spread else 2 * 4 * trained
     parts = {
         "products": (forward + backward + head) / rates.products,
@@ -138,7 +139,7 @@ def step_time(
         "optimiser": (_ADAMW + _NORM) * part / rates.traffic,
         "link": sent / rates.link,
     }
-    starts = turns * shape.layers * (1 + share / 3) * (_OPERATIONS + (_OF_ADAPTERS if frozen else 0))
+    starts = turns * how.layers * (1 + share / 3) * (_OPERATIONS + (_OF_ADAPTERS if frozen else 0))
     return StepTime(**parts, waiting=max(starts * rates.start - sum(parts.values()), 0.0))
 
 
