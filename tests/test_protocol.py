@@ -1,8 +1,11 @@
 """A frozen plan: read from its file, turned into commands, run from the first to the verdict, priced and powered."""
 
+import dataclasses
 import json
 import re
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,12 +23,14 @@ from gradlab.experiments.questions import seven_billion
 from gradlab.experiments.report import verdicts
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import LLAMAS
-from gradlab.llm.protocol.cost import checkpoint_bytes, cost, gpu_memory, power_table
+from gradlab.llm.protocol.cost import checkpoint_bytes, cost, gpu_memory, power_table, training_of
 from gradlab.llm.protocol.page import page
 from gradlab.llm.protocol.plan import read_plan
 from gradlab.llm.protocol.steps import steps
 from gradlab.llm.train.command_line import read_settings
-from gradlab.store.artifacts import load_frame, save_frame
+from gradlab.store.artifacts import load_frame, load_manifest, save_frame
+from gradlab.store.files import file_hash
+from gradlab.store.sealed import read_sealed
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "scripts/protocol"
@@ -39,12 +44,157 @@ def test_the_page_has_the_plan_as_it_is_computed():
     assert shown[1] == page(read_plan(SEVEN), bound=seven_billion.MARGIN), "put page(read_plan(…)) between the markers"
 
 
-def test_the_small_plan_runs_the_same_commands_as_the_large_one():
-    seven, small = read_plan(SEVEN), read_plan(SMALL)
-    assert [(arm.name, arm.choice, arm.endpoint) for arm in seven.arms] == [
-        (arm.name, arm.choice, arm.endpoint) for arm in small.arms
-    ]
-    assert seven.groups == small.groups
+# What the small plan changes; all else of every command is the large plan's.
+OF_COMMANDS = {"--config", "--model", "--out", "--reward", "--cost", "--prompts", "--samples", "--length", "--seed"}
+OF_TRAININGS = {
+    "learning_rate", "precision", "device", "gradient_checkpointing", "template", "max_length", "batch",
+    "micro", "steps", "held_out", "reference_steps", "lora_rank", "sides_every", "validate_every",
+}  # fmt: skip
+
+
+def given(step):
+    """The program of a command, and its options with their values."""
+    words = [*step.command]
+    program = words[words.index("gradlab.llm" if "gradlab.llm" in words else "gradlab.cli") :]
+    start = next(place for place, word in enumerate(program) if word.startswith("--"))
+    options, name = {}, ""
+    for word in program[start:]:
+        if word.startswith("--"):
+            name = word
+            assert name not in options
+            options[name] = []
+        else:
+            options[name].append(word)
+    return program[: start if "gradlab.llm" in words else start - 1], options  # an evaluation names its folder first
+
+
+def test_the_small_plans_commands_are_the_large_plans_but_for_the_options_listed_here():
+    small = read_plan(SMALL)
+    seven = dataclasses.replace(read_plan(SEVEN), seeds=small.seeds)
+    pairs = list(zip(*(steps(plan, Path("runs")) for plan in (seven, small)), strict=True))
+    assert [left.name for left, _ in pairs] == [right.name for _, right in pairs]
+    for left, right in pairs:
+        (program, large), (other, little) = given(left), given(right)
+        assert program == other
+        assert [*large] == [*little]
+        assert {name for name in large if large[name] != little[name]} <= OF_COMMANDS
+    large, little = (training_of(plan).flat() for plan in (seven, small))
+    assert {name for name in large if large[name] != little[name]} - {"model"} == OF_TRAININGS
+
+
+def with_training(folder, words):
+    """The small plan with more options of its trainings, in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    for name in (SMALL.name, "small_judges.py", "smollm2-135m-training.toml"):
+        text = (FOLDER / name).read_text("utf-8")
+        (folder / name).write_text(words + text if "training" in name else text, encoding="utf-8")
+    return folder / SMALL.name
+
+
+def test_later_groups_train_neither_supervised_model_nor_reference_again(tmp_path):
+    plan = read_plan(with_training(tmp_path, "sft.epochs = 1\n"))
+    firsts = 0
+    for step in steps(plan, Path("runs")):
+        if not step.name.endswith("training"):
+            continue
+        words = step.command[step.command.index("gradlab.llm") + 1 :]
+        settings = read_settings(words, "gradlab train")
+        first = "beta-1" in step.name
+        firsts += first
+        assert (settings.sft.epochs, settings.of("reference.steps")) == ((1, 1) if first else (0, 0))
+    assert firsts == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "shared"),
+    [("sft.epochs = 1\n", "reference/model"), ("sft.epochs = 1\nreference.steps = 0\n", "sft/model"),
+     ("reference.steps = 0\n", None)],
+)  # fmt: skip
+def test_later_groups_start_at_the_model_that_the_first_group_makes(words, shared, tmp_path):
+    file = with_training(tmp_path, words)
+    training = tmp_path / "smollm2-135m-training.toml"
+    if "reference" in words:
+        training.write_text(training.read_text("utf-8").replace("[reference]\nsteps = 1\n", ""), encoding="utf-8")
+    plan = read_plan(file)
+    starts = {given(step)[1]["--model"][0] for step in steps(plan, Path("runs")) if "beta-2, training" in step.name}
+    if shared is None:
+        assert starts == {plan.model}
+    else:
+        assert starts == {f"runs/{arm.name}/seed-{seed}/beta-1/{shared}" for arm in plan.arms for seed in plan.seeds}
+
+
+def test_groups_that_begin_at_the_base_are_refused(tmp_path):
+    plan = read_plan(with_training(tmp_path, 'init = "base"\n'))
+    with pytest.raises(
+        ValueError, match=r"init in .*training\.toml must be reference where groups share one, got .base"
+    ):
+        steps(plan, Path("runs"))
+    assert steps(dataclasses.replace(plan, groups=plan.groups[:1]), Path("runs"))
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """The command of a plan on small inputs, its folder, and the commands that it has run."""
+    write_inputs(tmp_path)
+    with_training(tmp_path / "plan", "")
+    ran = []
+
+    def done(command, check):
+        ran.append(command)
+        words = [*command]
+        if "evaluate" in words:
+            folder = Path(words[words.index("evaluate") + 1]) / "evaluation"
+            rows = [{"run": name, "out": "x", "success": 0.5, "safe": 0.5, "win_rate": 0.5} for name in
+                    ("reference", *words[words.index("--names") + 1 : words.index("--reward")])]  # fmt: skip
+            save_frame(pd.DataFrame(rows), folder / "evaluation.parquet", {})
+        else:
+            settings = read_settings(words[words.index("gradlab.llm") + 1 :], "gradlab train")
+            (settings.out / settings.names[-1]).mkdir(parents=True)
+            (settings.out / settings.names[-1] / "done.json").touch()
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("gradlab.llm.protocol.steps.subprocess", SimpleNamespace(run=done))
+    command = ["protocol", str(tmp_path / "plan" / SMALL.name), "--model", str(tmp_path / "model"), "--out",
+               str(tmp_path / "out"), "--keep", "--folder", str(tmp_path / "figures"),
+               "--data", f"safe-rlhf={tmp_path / 'pairs.jsonl'}", f"hh={tmp_path / 'pairs.jsonl'}"]  # fmt: skip
+    return command, tmp_path, ran
+
+
+def test_a_folder_goes_on_with_its_plan_and_the_kept_manifest_has_the_hashes(begun, capsys):
+    command, folder, ran = begun
+    assert main(command) == 0, capsys.readouterr().err
+    assert len(ran) == 24
+    assert main(command) == 0
+    assert len(ran) == 24
+    manifest = load_manifest(folder / "figures" / seven_billion.FILES["evaluation"])
+    assert manifest["decided"]["plan"] == file_hash(folder / "plan" / SMALL.name)
+    assert manifest["decided"] == read_sealed(folder / "out" / "plan.json")["decided"]
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [(f"plan/{SMALL.name}", "another plan;"), ("plan/smollm2-135m-training.toml", "another training;"),
+     ("plan/small_judges.py", "another reward, cost;"), ("pairs.jsonl", "another data of safe-rlhf, data of hh;"),
+     ("model/config.json", "another model;")],
+)  # fmt: skip
+def test_another_plan_in_the_same_folder_is_refused(file, words, begun, capsys):
+    command, folder, ran = begun
+    assert main(command) == 0, capsys.readouterr().err
+    with open(folder / file, "a", encoding="utf-8") as opened:
+        opened.write("\n")
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert len(ran) == 24
+
+
+def test_finished_commands_of_an_unknown_plan_are_refused(begun, capsys):
+    command, folder, _ = begun
+    assert main(command) == 0, capsys.readouterr().err
+    (folder / "out" / "plan.json").unlink()
+    assert main(command) == 2
+    assert "out must be a new folder or have plan.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", [SEVEN, SMALL], ids=lambda file: file.stem)

@@ -1,7 +1,8 @@
 """Run a frozen plan of many trainings of language models, from the first command to the verdict.
 
-What is done is skipped, so the same command goes on after anything that stops it. `scripts/protocol/llama-7b.toml` is
-the paper's own experiment, `smollm2-135m.toml` the same commands at the size of a laptop.
+What is done is skipped, so the same command goes on after anything that stops it. A folder belongs to one plan: any
+other is refused there. `scripts/protocol/llama-7b.toml` is the paper's own experiment, `smollm2-135m.toml` has the same
+steps at the size of a laptop.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ProtocolCommand:
         need("llm", "transformers")
         from gradlab.experiments.contrasts import Judged
         from gradlab.experiments.questions import seven_billion
-        from gradlab.llm.protocol import page, plan, steps
+        from gradlab.llm.protocol import frozen, page, plan, steps
         from gradlab.store.artifacts import save_frame
 
         chosen = plan.read_plan(self.plan)
@@ -58,12 +59,16 @@ class ProtocolCommand:
             say("\n".join(map(str, todo)))
             say(f"\n{page.page(chosen, bound=seven_billion.MARGIN)}")
             return 0
+        found = frozen.decided(chosen, data, self.model)
+        frozen.freeze(out, found, todo)
         steps.run(chosen, todo)
         frame = steps.joined(chosen, out)
         rows: list[Judged] = seven_billion.verdict({"evaluation": frame})
         say("\n".join(f"{row.word}: {row.sentence}" for row in rows))
         if self.keep:
-            manifest = {"plan": chosen.name, "command": seven_billion.COMMAND, "quick": not chosen.counts}
+            manifest = {
+                "plan": chosen.name, "decided": found, "command": seven_billion.COMMAND, "quick": not chosen.counts,
+            }  # fmt: skip
             file = save_frame(frame, self.folder / seven_billion.FILES["evaluation"], manifest, overwrite=True)
             say(f"saved: {file}")
         return 0

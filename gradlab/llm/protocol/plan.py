@@ -10,6 +10,7 @@ from gradlab.checks import between, count, one_of, positive, toml_file
 from gradlab.llm.model.shapes import LLAMAS
 from gradlab.llm.train.toml_values import toml_value
 from gradlab.losses import from_text
+from gradlab.store.files import file_hash
 
 SHAPES = {
     **LLAMAS,
@@ -97,6 +98,8 @@ class Plan:
     """False: the plan only shows that everything runs, and no claim is judged by its numbers."""
     folder: Path = Path()
     """Where the plan's file lies."""
+    digest: str = ""
+    """The SHA-256 of the plan's file."""
 
     def __post_init__(self) -> None:
         for name in ("prompts", "samples", "length"):
@@ -152,7 +155,7 @@ def read_plan(path: Path | str) -> Plan:
         name: tuple(_made(kind, table, f"{name} in {path}") for table in _tables(page.pop(name, []), name, path))
         for name, kind in parts.items()
     }
-    return _made(Plan, page, str(path), **inside, folder=Path(path).parent)
+    return _made(Plan, page, str(path), **inside, folder=Path(path).parent, digest=file_hash(path))
 
 
 def _tables(value: Any, name: str, path: Path | str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import pandas as pd
 from gradlab.checks import one_of
 from gradlab.console import say
 from gradlab.llm.model.finished import DONE
+from gradlab.llm.protocol.cost import training_of
 from gradlab.llm.protocol.plan import Arm, Group, Plan
 from gradlab.losses import from_text
 from gradlab.store.artifacts import load_frame
@@ -41,7 +42,11 @@ def steps(plan: Plan, out: Path, data: Mapping[str, str] | None = None, model: s
     """Return the plan's commands in their order: core groups of all seeds first, each trained and then evaluated.
 
     data   pairs in place of an arm's, by the arm's name; model: in place of the plan's. For copies on the machine.
+
+    The first group makes supervised model and reference; later groups start at that reference. ValueError where
+    losses begin at the base, which later groups do not have.
     """
+    shared = _shared(plan)
     for name in data or {}:
         one_of("arm of data", name, [arm.name for arm in plan.arms])
     found = []
@@ -50,7 +55,8 @@ def steps(plan: Plan, out: Path, data: Mapping[str, str] | None = None, model: s
             for arm in plan.arms:
                 for group in plan.groups:
                     if group.core == core:
-                        found += _of_group(plan, out, arm, group, seed, (data or {}).get(arm.name, arm.data), model)
+                        pairs = (data or {}).get(arm.name, arm.data)
+                        found += _of_group(plan, out, arm, group, seed, pairs, model or plan.model, shared)
     return found
 
 
@@ -93,13 +99,14 @@ def _evaluations(plan: Plan, out: Path, arm: Arm, seed: int) -> Iterator[pd.Data
 
 
 def _of_group(
-    plan: Plan, out: Path, arm: Arm, group: Group, seed: int, data: str, model: str | None
+    plan: Plan, out: Path, arm: Arm, group: Group, seed: int, data: str, model: str, shared: str | None
 ) -> list[Step]:  # fmt: skip
     folder, first = folder_of(out, arm, group, seed), plan.groups[0]
     where = f"{arm.name}, seed {seed}, {group.name}"
-    start = ["--model", model or plan.model]
+    start = ["--model", model]
     if group != first:  # at the reference of the first group, which is the same for all
-        start = ["--model", str(folder_of(out, arm, first, seed) / "reference" / "model"), "--reference.steps", "0"]
+        made = model if shared is None else str(folder_of(out, arm, first, seed) / shared / "model")
+        start = ["--model", made, "--sft.epochs", "0", "--reference.steps", "0"]
     choice = ["--choice", arm.choice] if arm.choice else []
     train = [
         *_launcher(plan), "--config", plan.beside(plan.training), *start, "--data", data, *choice,
@@ -115,6 +122,17 @@ def _of_group(
         Step(f"{where}, training", tuple(train), folder / names[-1] / DONE),
         Step(f"{where}, evaluation", tuple(judge), folder / "evaluation" / "evaluation.parquet"),
     ]
+
+
+def _shared(plan: Plan) -> str | None:
+    """Return the stage of the first group whose model is the reference of all; None where that is the plan's model.
+
+    ValueError where losses begin at the base, which later groups would not have.
+    """
+    settings = training_of(plan)
+    if len(plan.groups) > 1 and settings.init != "reference":
+        raise ValueError(f"init in {plan.training} must be reference where groups share one, got {settings.init!r}")
+    return "reference" if settings.of("reference.steps") else "sft" if settings.sft.epochs else None
 
 
 def _launcher(plan: Plan) -> list[str]:

@@ -1,0 +1,64 @@
+"""The plan by which a folder of runs was begun: kept at the first command, and any other plan is refused there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from gradlab.console import say
+from gradlab.llm.data.pair_files import source_key
+from gradlab.llm.model.loading import weights_hash
+from gradlab.llm.model.rewards import reward_code, reward_hash
+from gradlab.llm.protocol.cost import training_of
+from gradlab.llm.protocol.plan import Plan
+from gradlab.llm.protocol.steps import Step
+from gradlab.losses import from_text
+from gradlab.losses.own_file import is_own
+from gradlab.losses.registry import definition
+from gradlab.store.files import file_hash, write_whole
+from gradlab.store.sealed import read_sealed, sealed
+
+FROZEN = "plan.json"  # in the folder of a plan's runs
+
+
+def decided(plan: Plan, data: Mapping[str, str] | None = None, model: str | None = None) -> dict[str, str | None]:
+    """Return what decides a plan's numbers, each as a hash: its files, model, pairs, judges and losses of users.
+
+    data, model  in place of the plan's, as in ``steps``.
+
+    A model or judge of the hub counts by its name and commit, a data set of the hub as far as ``datasets`` tells its
+    versions apart; a copy on the machine by its files. Errors are those of reading them.
+    """
+    settings = training_of(plan)
+    found: dict[str, str | None] = {"plan": plan.digest, "training": file_hash(plan.beside(plan.training))}
+    found["model"] = weights_hash(model or plan.model)
+    for arm in plan.arms:
+        found[f"data of {arm.name}"] = source_key((data or {}).get(arm.name, arm.data), settings.split)
+    if settings.validation is not None:
+        found["validation"] = source_key(settings.validation, settings.split)
+    for name, spec in (("reward", plan.beside(plan.reward)), ("cost", plan.beside(plan.cost))):
+        found[name] = reward_code(spec) or reward_hash(spec)
+    for text in sorted({text for group in plan.groups for text in group.loss if is_own(text)}):
+        found[text] = hashlib.sha256(definition(from_text(text)).encode()).hexdigest()  # type: ignore[arg-type]
+    return found
+
+
+def freeze(out: Path, found: Mapping[str, str | None], todo: list[Step]) -> None:
+    """Keep what ``decided`` returned in ``out``/plan.json at the first command; later, check that nothing has changed.
+
+    ValueError with one line where the folder was begun with another plan, or holds finished commands and no record.
+    """
+    file = out / FROZEN
+    if file.is_file():
+        kept = read_sealed(file)["decided"]
+        if other := [name for name in {**kept, **found} if kept.get(name) != found.get(name)]:
+            raise ValueError(
+                f"out must be the folder of one plan: {out} was begun with another {', '.join(other)}; restore what "
+                "has changed, or name another folder"
+            )
+        return
+    if done := next((step.made for step in todo if step.made.is_file()), None):
+        raise ValueError(f"out must be a new folder or have {FROZEN}, got {out}, where {done} is of an unknown plan")
+    write_whole({file: sealed({"decided": dict(found)})})
+    say(f"the plan is frozen: hashes of all that decides its numbers are in {file}")
