@@ -79,7 +79,8 @@ llm-demo: .venv/.ready  ## small language models from scratch, every loss: DATA=
 	$(BIN)/gradlab demo $(if $(DATA),--data $(DATA)) $(if $(SEEDS),--seeds $(SEEDS)) \
 	  $(if $(SIZES),--sizes $(SIZES)) $(if $(KEEP),--keep)
 
-llm-real: .venv/.ready  ## a pretrained model, every method, a small frame per run: MODEL=FOLDER, MINUTES=60 for a slice
+llm-real: .venv/.ready  ## a pretrained model, every method, a small frame per run: MODEL=FOLDER DATA=PAIRS, MINUTES=60 for a slice
+	$(if $(MODEL),,$(error MODEL must be the folder of SmolLM2-135M-Instruct, as scripts/README.md gets it: make llm-real MODEL=FOLDER DATA=PAIRS))
 	$(BIN)/gradlab real --model $(MODEL) $(if $(DATA),--data $(DATA)) $(if $(TASKS),--tasks $(TASKS)) \
 	  $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES))
 

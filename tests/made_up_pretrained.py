@@ -6,7 +6,7 @@ import pandas as pd
 from gradlab.experiments.questions.pretrained_runs import (
     BEYOND,
     CORE,
-    NEEDED,
+    PARTS,
     REFERENCE,
     SEEDS,
     TASKS,
@@ -73,5 +73,5 @@ def frames(changes=None, *, beyond=False):
         for method in (REFERENCE, *CORE, *(BEYOND[task] if beyond else ())):
             for seed in SEEDS:
                 names[unit(task, method, seed)] = run(task, method, seed, **(changes or {}).get(method, {}))
-    assert set(NEEDED) <= set(names)
+    assert all(set(part) <= set(names) for part in PARTS)
     return names

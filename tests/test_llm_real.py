@@ -1,13 +1,17 @@
 """The experiments on a pretrained model: pairs of known reward, looks along a training, runs kept one by one."""
 
 import gzip
+import itertools
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("transformers")
@@ -285,6 +289,21 @@ def test_a_slice_begins_no_run_after_its_end(place):
     units = units_of([KnownTask()], place)
     runs.run_units(units, place, workers=1, minutes=0.0)
     assert not any(runs.is_done(unit, place) for unit in units)
+    assert runs.run_unit("known", "dpo", 1, place, until=0.0) is None
+    assert not (place.out / "known" / "1" / "dpo").exists()
+
+
+def test_a_training_stops_at_the_end_of_a_slice_with_a_checkpoint_and_goes_on(place, monkeypatch):
+    whole = runs.run_unit("known", "dpo", 1, place)
+    remove(place.out / "known" / "1" / "dpo")
+    calls = itertools.count()  # the clock is read at the start, after each step, and when the training has stopped
+    clock = SimpleNamespace(time=lambda: float(next(calls)), perf_counter=time.perf_counter)
+    monkeypatch.setattr(runs, "time", clock)
+    assert runs.run_unit("known", "dpo", 1, place, until=1.0) is None
+    there = [file.name for file in (place.out / "known" / "1" / "dpo" / "dpo" / "checkpoints").iterdir()]
+    assert there
+    again = runs.run_unit("known", "dpo", 1, place)
+    pd.testing.assert_frame_equal(whole.drop(columns="seconds"), again.drop(columns="seconds"))
 
 
 def test_what_is_open_is_listed_without_sampling_pairs(place, capsys):

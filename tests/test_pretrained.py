@@ -12,7 +12,7 @@ from gradlab.experiments.questions.pretrained_levels import LEVELS, PARTNERS, at
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
     FILES,
-    NEEDED,
+    PARTS,
     PER_WORD,
     REFERENCE,
     SEEDS,
@@ -307,19 +307,21 @@ def test_the_measurement_is_there_with_its_first_frame_and_whole_with_its_core(t
     measurement = MEASURED["pretrained"]
     assert not measurement.is_in(tmp_path)
     found = made()
-    name = NEEDED[0]
+    name = PARTS[0][0]
     save_frame(found[name], tmp_path / FILES[name], {})
     assert measurement.is_in(tmp_path)
     assert not measurement.is_whole(tmp_path)
     assert list(measurement.load(tmp_path)) == [name]
     assert measurement.places(tmp_path) == ["llm/real"]
-    assert {row.word for row in measurement.verdict(measurement.load(tmp_path))} == {"not run"} or name.endswith(
-        "reference-1000"
-    )
+    assert {row.word for row in measurement.verdict(measurement.load(tmp_path))} == {"not run"}
+    for name in PARTS[0]:
+        save_frame(found[name], tmp_path / FILES[name], {}, overwrite=True)
+    assert measurement.is_whole(tmp_path)  # a task by itself
+    assert len(measurement.figures(measurement.load(tmp_path))["pretrained-frontier"].axes) == 1
 
 
 def test_a_claim_that_is_run_in_part_says_how_many_runs_there_are(tmp_path):
-    for name in NEEDED[:2]:
+    for name in PARTS[0][:2]:
         save_frame(made()[name], tmp_path / FILES[name], {})
     one = verdicts.judge_claims(tmp_path, ["pretrained-gain"])["pretrained-gain"]
     assert (one.word, one.why) == ("not run", "has 1 of 9 runs so far")
@@ -332,6 +334,18 @@ def test_a_claim_that_is_run_in_part_says_how_many_runs_there_are(tmp_path):
     assert verdicts.judge_claims(tmp_path / "none", ["pretrained-gain"])["pretrained-gain"].why.endswith(
         "none has been committed"
     )
+
+
+@pytest.mark.parametrize("claim", ["pretrained-gain", "pretrained-length"])
+def test_a_part_that_is_not_run_yet_counts_in_holms_correction(tmp_path, claim):
+    there = {name: frame for name, frame in made().items() if name.startswith("known")}
+    for name, frame in there.items():
+        save_frame(frame, tmp_path / FILES[name], {})
+    alone = next(row for row in answers(there, claim) if row.role == "primary" and row.word != "not run").evidence
+    settled = verdicts.judge_claims(tmp_path, [claim])[claim]
+    joint = next(row for row in settled.rows if row.role == "primary" and row.word != "not run").evidence
+    assert joint.p_differs == pytest.approx(min(2 * alone.p_differs, 1))
+    assert joint.p_equivalent == pytest.approx(min(2 * alone.p_equivalent, 1))
 
 
 def test_figures_are_drawn_from_the_core():

@@ -1,6 +1,6 @@
 """Train a pretrained model on declared tasks with every method, and keep a small frame per finished run.
 
-A run is one method and one seed. It takes 15 to 25 minutes on one core, with PPO about an hour. Finished runs are not
+A run is one method and one seed. It takes 15 to 60 minutes on one core, with PPO more. Finished runs are not
 repeated, an interrupted one goes on where it was, and --minutes ends a slice.
 """
 
@@ -44,7 +44,7 @@ class RealCommand:
     workers: int = 2
     """Processes, of one thread each; each needs 3 GB of memory."""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(left out: no end)")] = None
-    """No run is begun after so many minutes."""
+    """Runs stop after so many minutes, at the end of their step, and go on from there the next time."""
     open: bool = False
     """Only print which runs are done, and which are open."""
     smoke: bool = False

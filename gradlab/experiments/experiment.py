@@ -153,18 +153,18 @@ class Measurement:
 class Collected(Measurement):
     """A measurement of many runs whose frames are committed one by one.
 
-    needed  names of the frames without which nothing is judged.
+    parts   names of the frames of each part, which is judged and drawn once all of them are there.
 
-    ``verdict`` is given the frames that are there. Until all needed ones are, it answers that its statements were not
-    run, and says how many runs there are.
+    ``verdict`` and ``figures`` are given the frames that are there. Until those of a statement are, ``verdict`` answers
+    that it was not run, and says how many runs there are; ``figures`` shows the parts that are whole.
     """
 
-    needed: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...]
 
     @property
     def needs(self) -> str:
         """Return in words what is needed to get the frames."""
-        return f"needs {len(self.needed)} runs that `{self.command}` makes; none has been committed"
+        return f"needs {sum(map(len, self.parts))} runs that `{self.command}` makes; none has been committed"
 
     def is_in(self, folder: Path) -> bool:
         """Return whether a frame is there."""
@@ -175,8 +175,9 @@ class Collected(Measurement):
         return sorted({str(Path(file).parent) for file in super().places(folder)})
 
     def is_whole(self, folder: Path) -> bool:
-        """Return whether all needed frames are there."""
-        return set(self.needed) <= set(self.there(folder))
+        """Return whether all frames of a part are there."""
+        there = set(self.there(folder))
+        return any(there.issuperset(part) for part in self.parts)
 
 
 def _question(module: str) -> str:

@@ -109,7 +109,7 @@ def _safe_path() -> Iterator[None]:
 
 
 def run_parts(
-    function: Callable[..., pd.DataFrame],
+    function: Callable[..., pd.DataFrame | None],
     parts: Sequence[Part],
     *,
     label: str,
@@ -120,7 +120,8 @@ def run_parts(
 ) -> None:
     """Make sure that the file of every part is there: run and save the parts that are not done.
 
-    function  importable by name in other processes; its result depends on its arguments alone.
+    function  importable by name in other processes; its result depends on its arguments alone. None says that it has
+              stopped before its end: such a part is left as it is.
     workers   processes; by default one per core. The number changes no bit.
     saved     is called in this process with each part that was run, as soon as its frame is on the disk.
 
@@ -142,6 +143,8 @@ def run_parts(
             try:
                 for index, frame in pool(jobs):  # type: ignore[union-attr]
                     part = todo.pop(index)
+                    if frame is None:
+                        continue
                     make_way(part.file)
                     save_frame(frame, part.file, {"key": part.key}, overwrite=True)
                     bar.update(part.size)
@@ -158,7 +161,9 @@ def run_parts(
                 warnings.warn(f"{label}: a worker was killed; going on with what is left", stacklevel=2)
 
 
-def _run(function: Callable[..., pd.DataFrame], index: int, arguments: Mapping[str, Any]) -> tuple[int, pd.DataFrame]:
+def _run(
+    function: Callable[..., pd.DataFrame | None], index: int, arguments: Mapping[str, Any]
+) -> tuple[int, pd.DataFrame | None]:
     return index, function(**arguments)
 
 

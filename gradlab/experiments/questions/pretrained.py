@@ -53,7 +53,7 @@ from gradlab.experiments.questions.pretrained_runs import (
     LENGTH,
     LONGEST,
     NAIVE,
-    NEEDED,
+    PARTS,
     PPO,
     REFERENCE,
     SAMPLED,
@@ -61,7 +61,7 @@ from gradlab.experiments.questions.pretrained_runs import (
     Runs,
 )
 
-COMMAND = "make llm-real"
+COMMAND = "make llm-real MODEL=FOLDER DATA=PAIRS"
 GAIN, LIKELIHOOD = "pretrained-gain", "pretrained-mass"  # claims
 
 
@@ -155,13 +155,13 @@ def verdict(frames: Frames) -> list[Judged]:
 
 CAPTIONS = {
     "pretrained-frontier": (
-        "Runs on a pretrained model, SmolLM2-135M-Instruct: what each method has reached against how far it has moved "
-        "from the reference (KL in nats per response, estimated from samples of at most "
+        "Runs on a pretrained model, SmolLM2-135M-Instruct (4-bit weights made whole): what each method has reached "
+        "against how far it has moved from the reference (KL in nats per response, estimated from samples of at most "
         f"{LONGEST} tokens on the left and {SAMPLED} on the right). Left: openings whose true reward is "
         "known. Right: real pairs of HH-RLHF, accuracy on held-out pairs at equal weight of pairs whose winner is "
         "shorter and pairs whose winner is longer, so that a rule by length alone scores ½. A line is one method at "
         "one β, from the reference through its looks, means over three seeds with 95% t intervals; larger marks are "
-        "the ends. At one KL, a method is better where its line lies above."
+        "the ends. At one KL, a method is better where its line lies above. A task is shown once its core is whole."
     ),
     "pretrained-likelihood": (
         "Runs on a pretrained model: how far the log-probabilities of held-out winners (across) and losers (up) have "
@@ -187,21 +187,22 @@ CAPTIONS = {
 
 
 def figures(frames: Frames) -> dict[str, Figure]:
-    """Draw frontier, likelihoods, both sides' gradients, and λ_w against length, from the core runs."""
+    """Draw frontier, likelihoods, both sides' gradients, and λ_w against length: tasks whose core is there."""
     runs = Runs(frames)
+    tasks = {task: title for task, title in TASKS.items() if not runs.lacking(task, (REFERENCE, *CORE))}
     looks = runs.looks[runs.looks["method"].isin([REFERENCE, *CORE])]
     weights = weighed(runs.pairs[runs.pairs["method"].isin([REFERENCE, "bdpo"])])
     logs = runs.logs[runs.logs["method"].isin(["dpo", "bdpo", LENGTH])].dropna(subset=["grad_cosine"])
     policies = {REFERENCE: "the reference", "bdpo": "bDPO at the end"}
     values = {"known": ("reward", "true reward"), "hh": ("controlled", "length-controlled accuracy")}
     return {
-        "pretrained-frontier": plotting.paths_by_kl(looks, values, tasks=TASKS),
-        "pretrained-likelihood": plotting.likelihoods(looks, tasks=TASKS),
-        "pretrained-sides": plotting.sides(logs, tasks=TASKS),
+        "pretrained-frontier": plotting.paths_by_kl(looks, values, tasks=tasks),
+        "pretrained-likelihood": plotting.likelihoods(looks, tasks=tasks),
+        "pretrained-sides": plotting.sides(logs, tasks=tasks),
         "pretrained-length": plotting.weights_by_length(
-            weights, tasks=TASKS, policies=policies, explained=length_explains(weights)
+            weights, tasks=tasks, policies=policies, explained=length_explains(weights)
         ),
     }  # fmt: skip
 
 
-MEASUREMENT = Collected("pretrained", FILES, COMMAND, verdict, figures, CAPTIONS, needed=NEEDED)
+MEASUREMENT = Collected("pretrained", FILES, COMMAND, verdict, figures, CAPTIONS, parts=PARTS)

@@ -27,6 +27,8 @@ from gradlab.experiments.questions.pretrained_runs import (
 from gradlab.experiments.questions.pretrained_sides import corrected_shares, side_steps
 from gradlab.stats.equivalence import mean_of
 
+MODEL = f"A pretrained model of {SIZE} parameters, SmolLM2-135M-Instruct, whose 4-bit weights were made whole"
+
 
 def in_words(folder: Path) -> str:
     """Return what the committed frames say, in words, each task once its core is there; else how many runs there are.
@@ -36,7 +38,7 @@ def in_words(folder: Path) -> str:
     runs = Runs(MEASUREMENT.load(folder))
     said = [task_in_words(runs, task) for task in TASKS]
     said.append(pretrained_predictions.in_words(runs))
-    return f"A pretrained model of {SIZE} parameters. {' '.join(filter(None, said))}"
+    return f"{MODEL}. {' '.join(filter(None, said))}"
 
 
 def task_in_words(runs: Runs, task: str) -> str:
@@ -67,7 +69,7 @@ def task_in_words(runs: Runs, task: str) -> str:
         f"{size(gain)} from DPO at one β, by {size(half)} from DPO at β/2 and by {size(length)} from length-weighted "
         f"DPO; over the KL in which both were looked at: {size(equal['dpo'])} from DPO of equal effective β, "
         f"{size(equal[LENGTH])} from length-weighted DPO (95% intervals over three seeds)."
-        f"{_beside_length(ends, unit.signed) if task == 'hh' else ''} {_sides(runs, task)}"
+        f"{_beside_length(ends, unit.signed) if task == 'hh' else ''} {_sides(runs, task)} {_minutes(runs, task)}"
     )
 
 
@@ -84,6 +86,17 @@ def _sides(runs: Runs, task: str) -> str:
         f"{math.exp(high):.2f}] times the winners', and under bDPO {math.exp(changed):.2f} [{math.exp(down):.2f}, "
         f"{math.exp(up):.2f}] times that. {inside:.0%} of DPO's steps lie in the band, where their own winners rise to "
         f"first order; held-out winners have moved by {f'{moved:+.2f}'.replace('-', '−')} nats at the end."
+    )
+
+
+def _minutes(runs: Runs, task: str) -> str:
+    """Return how long the core's trainings took, in words."""
+    taken = of_task(runs.seconds, task)
+    minutes = taken.loc[taken["method"].isin(CORE), "seconds"].to_numpy() / 60
+    return (
+        f"A training took {minutes.min():.0f} to {minutes.max():.0f} minutes of one core, {minutes.mean():.0f} on "
+        "average, beside others on the same machine; of one that was stopped and resumed, its last process counts "
+        "alone."
     )
 
 

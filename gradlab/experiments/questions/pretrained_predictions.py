@@ -61,6 +61,12 @@ def _said(values: Sequence[tuple[str, pd.Series]]) -> str:
     return "; ".join(f"{name}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]" for name, mean, low, high in parts)
 
 
+_WRITTEN = {
+    "known": "written before the first run that is judged",
+    "hh": "written while the first trainings ran, before any of them was looked at",
+}
+
+
 def _level(column: str, method: str, **bounds: float) -> Callable[[pd.DataFrame], Outcome]:
     """Return the mark of a prediction on one method's number."""
 
@@ -139,15 +145,16 @@ def marked(runs: Runs, task: str) -> list[tuple[Prediction, Outcome]]:
 
 def in_words(runs: Runs) -> str:
     """Return the marks in words, a sentence per task; empty until all runs of a core are there."""
-    return " ".join(filter(None, (_in_words(SHORT[task], marked(runs, task)) for task in PREDICTIONS)))
+    return " ".join(filter(None, (_in_words(task, marked(runs, task)) for task in PREDICTIONS)))
 
 
-def _in_words(where: str, marks: Sequence[tuple[Prediction, Outcome]]) -> str:
+def _in_words(task: str, marks: Sequence[tuple[Prediction, Outcome]]) -> str:
     if not marks:
         return ""
     counts = {word: sum(outcome.word == word for _, outcome in marks) for word in ("held", "failed", "undecided")}
     said = " ".join(f"“{prediction.text}” {outcome.word} ({outcome.because})." for prediction, outcome in marks)
     return (
-        f"Of {len(marks)} predictions on {where}, {counts['held']} have held, {counts['failed']} have failed and "
+        f"Of {len(marks)} predictions on {SHORT[task]}, {_WRITTEN[task]}, {counts['held']} have held, "
+        f"{counts['failed']} have failed and "
         f"{counts['undecided']} are undecided: {said}"
     )

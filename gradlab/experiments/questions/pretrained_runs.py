@@ -48,7 +48,7 @@ def units(task: str, methods: Iterable[str]) -> tuple[str, ...]:
     return tuple(unit(task, method, seed) for seed in SEEDS for method in methods)
 
 
-NEEDED = tuple(name for task in TASKS for name in units(task, (REFERENCE, *CORE)))
+PARTS = tuple(units(task, (REFERENCE, *CORE)) for task in TASKS)
 FILES = {
     name: f"llm/real/{name}.parquet"
     for task in TASKS for name in units(task, (REFERENCE, *CORE, *BEYOND[task]))
@@ -84,6 +84,12 @@ class Runs:
         """Return the logs, one row per step."""
         tables = [frame[frame["kind"] == "log"] for frame in self.frames.values()]
         return pd.concat(tables, ignore_index=True).assign(size=SIZE)
+
+    @functools.cached_property
+    def seconds(self) -> pd.DataFrame:
+        """Return how long each run took, one row per run, with ``task``, ``method``, ``seed`` and ``seconds``."""
+        tables = [frame[frame["kind"] == "run"] for frame in self.frames.values()]
+        return pd.concat(tables, ignore_index=True)[["task", "method", "seed", "seconds"]]
 
     @functools.cached_property
     def ends(self) -> pd.DataFrame:

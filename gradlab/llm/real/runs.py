@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,14 +75,15 @@ def run_units(
     The folder of a unit's run, with weights of half a gigabyte, is removed once its frame is kept.
 
     workers  processes, of one thread each; the number changes no bit.
-    minutes  no unit is begun after so many; left out: all are run.
+    minutes  after so many, a unit in training stops at the end of its step and keeps a checkpoint, and none is begun;
+             what a unit does before and after its training is not cut short. Left out: all are run to their end.
 
     ValueError where the place has another model than the tasks declare.
     """
     refuse_other_models([unit.task for unit in units], place)
-    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    end = math.inf if minutes is None else time.time() + 60 * minutes
     for _, block in itertools.groupby(units, lambda unit: (unit.task.name, unit.seed)):
-        if time.monotonic() >= end:
+        if time.time() >= end:
             break
         todo = []
         for part in (part_of(unit, place) for unit in block):
@@ -89,33 +91,38 @@ def run_units(
                 _remove_run(part)  # it is there where a process was killed after it had kept the frame
             else:
                 todo.append(part)
-        at_once = len(todo) if minutes is None else workers or 1
-        while todo and time.monotonic() < end:
-            run_parts(
-                run_unit, todo[:at_once], label="pretrained model", unit="run", workers=workers, saved=_remove_run
-            )
-            todo = todo[at_once:]
+        work = functools.partial(run_unit, until=end)
+        run_parts(work, todo, label="pretrained model", unit="run", workers=workers, saved=_remove_run)
 
 
 @one_thread()
-def run_unit(task: str, method: str, seed: int, place: Place) -> pd.DataFrame:
+def run_unit(task: str, method: str, seed: int, place: Place, until: float = math.inf) -> pd.DataFrame | None:
     """Train one method on one seed's pairs; return all looks and the log as one frame, with task, method and seed.
 
     Kinds of rows: those of the task's looks, ``log`` (one row per step), those of the task's ``about``, and ``run``
     (the seconds of the whole unit). What the run wrote stays in its folder, so that to run it again trains nothing;
     what a run with another key left there is removed.
+
+    until  when to stop, in seconds as ``time.time`` counts them; None is returned then, and the next call goes on.
     """
+    if time.time() >= until:
+        return None
     began = time.perf_counter()
     unit, folder = Unit(TASKS[task], method, seed), _folder(task, method, seed, place)
     _begin(folder, key_of(unit, place))
     with quietly(folder.parent / f"{method}.txt"):
         settings = dataclasses.replace(unit.task.training(place, method, seed), out=folder)
-        looks = _Looks(unit, place, settings, folder)
+        looks = _Looks(unit, place, settings, folder, until)
         if method == REFERENCE:
             looks.at_start()
             frames = looks.frames([0])
         else:
-            train(settings, look=looks)
+            try:
+                train(settings, look=looks)
+            except KeyboardInterrupt:
+                if time.time() < until:
+                    raise
+                return None
             log = read_log(folder / settings.names[0] / LOG)
             frames = [*looks.frames(unit.task.of(place)["looks"]), log.assign(kind="log")]
             frames += [pd.DataFrame([row]) for row in unit.task.about(place, method, seed)]
@@ -150,18 +157,23 @@ def _remove_run(part: Part) -> None:
 class _Looks:
     """Looks along one training, each kept as soon as it is made, so that a run that is resumed need not repeat it."""
 
-    def __init__(self, unit: Unit, place: Place, settings: Settings, folder: Path) -> None:
-        self.unit, self.place, self.settings, self.folder = unit, place, settings, folder
+    def __init__(self, unit: Unit, place: Place, settings: Settings, folder: Path, until: float) -> None:
+        self.unit, self.place, self.settings, self.folder, self.until = unit, place, settings, folder, until
         self.steps = unit.task.of(place)["looks"]
         self.memory: dict[str, Any] = {}
         self.tokenizer = loading.load_tokenizer(settings.model)
         self._reference: PolicyModel | None = None
 
     def __call__(self, _: str, policy: PolicyModel, step: int) -> None:
-        """Look at the policy, where this step is one of those declared and the look is not there yet."""
+        """Look at the policy, where this step is one of those declared and the look is not there yet.
+
+        When the time is over, the training is asked to stop as Ctrl-C asks it: with a checkpoint after this step.
+        """
         if step in self.steps and not self._file(step).exists():
             with frozen(policy):
                 self._look(policy, step)
+        if time.time() >= self.until:
+            signal.raise_signal(signal.SIGINT)
 
     def at_start(self) -> None:
         """Look at the reference itself."""
