@@ -15,7 +15,7 @@ pytest.importorskip("gguf")
 from gguf import GGUFWriter
 from pretrained import smollm2, smollm2_gguf  # noqa: F401
 from safetensors.torch import load_file
-from tiny_gguf import TEMPLATE, TOKENS, write_gguf
+from tiny_gguf import TEMPLATE, TOKENS, tiny_llama, write_gguf
 from tiny_llm import tiny_settings
 
 from gradlab.cli import main
@@ -26,10 +26,12 @@ from gradlab.llm.judge import evaluation_table
 from gradlab.llm.judge.evaluate import evaluate
 from gradlab.llm.look.inspection import inspect_data
 from gradlab.llm.model import gguf_file
-from gradlab.llm.model.gguf_file import origin, origin_note, whole_model
+from gradlab.llm.model.finished import write_done
+from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.gguf_tokens import file_tokens
-from gradlab.llm.model.loading import load_model, load_tokenizer, model_hash, weights_hash
+from gradlab.llm.model.loading import load_model, load_tokenizer, model_hash, save_folder, weights_hash, with_lora
 from gradlab.llm.model.merging import merge
+from gradlab.llm.model.origins import origin, origin_note
 from gradlab.llm.train.stages import train
 
 GPT2 = "tokenizer.ggml."
@@ -239,6 +241,42 @@ def test_queries_in_another_order_are_noticed(smollm2, smollm2_gguf, tmp_path, m
                 opened.write(rows.tobytes())
     with pytest.raises(ValueError, match="a text that it has just read"):
         whole_model(file)
+
+
+def test_where_weights_came_from_is_known_through_adapters_merging_and_trainings(cache, tmp_path):
+    write_gguf(tmp_path / "tiny.gguf")
+    whole = whole_model(tmp_path / "tiny.gguf")
+    words, tokenizer = origin(whole), load_tokenizer(whole)
+    save_folder(tmp_path / "adapter", with_lora(load_model(whole), 2, 4.0, ["q_proj"]), tokenizer)
+    assert origin(tmp_path / "adapter") == words
+    assert merge([tmp_path / "adapter"], tmp_path / "merged").quantised == words
+    assert origin(tmp_path / "merged") == words
+    assert origin_note(tmp_path / "merged") == f"the model began as {words}"
+    save_folder(tmp_path / "again", with_lora(load_model(tmp_path / "merged"), 2, 4.0, ["q_proj"]), tokenizer)
+    assert merge([tmp_path / "again"], tmp_path / "twice").quantised == words
+    load_model(tmp_path / "merged").save_pretrained(tmp_path / "by-others")
+    assert origin(tmp_path / "by-others") == words
+    for folder, page in (("said", {"model_weights": words}), ("older", {"start": whole}), ("reward", {"base": whole}),
+                         ("circle", {"start": str(tmp_path / "circle" / "model")})):  # fmt: skip
+        save_folder(tmp_path / folder / "model", tiny_llama(), tokenizer)
+        write_done(tmp_path / folder, page)
+        assert origin(tmp_path / folder / "model") == (None if folder == "circle" else words)
+    assert origin("a/hub-name") is None
+
+
+@pytest.mark.slow
+def test_a_run_from_another_runs_model_says_what_that_began_as(cache, tmp_path):
+    write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "pairs.jsonl").write_text(json_lines(token_task(8, 0, longest=4)), encoding="utf-8")
+    given = {"max_length": 128, "held_out": 2, "steps": 1, "lora_rank": 2}
+    (first,) = train(tiny_settings(tmp_path, tmp_path / "one", model=str(tmp_path / "tiny.gguf"), **given))
+    (second,) = train(tiny_settings(tmp_path, tmp_path / "two", model=str(first / "model"), **given))
+    words = origin(whole_model(tmp_path / "tiny.gguf"))
+    assert read_log(second / "log.jsonl").attrs["settings"]["model_weights"] == words
+    assert f"All models began as {words}." in evaluation_table.notes(evaluate(tmp_path / "two", samples=1, length=4))
+    seen = inspect_data(str(second / "model"), str(tmp_path / "pairs.jsonl"), max_length=128, precision="fp32")
+    assert f"the model began as {words}" in seen.notes
+    assert seen.settings["model_weights"] == words
 
 
 @pytest.mark.slow

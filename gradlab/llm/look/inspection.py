@@ -26,9 +26,10 @@ from gradlab.llm.look.imbalance import CLIP, chosen_losses, measured
 from gradlab.llm.look.imbalance_words import report
 from gradlab.llm.look.side_gradients import score_gradients
 from gradlab.llm.model import loading
-from gradlab.llm.model.gguf_file import origin_note, whole_model
+from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.group import AskedPrecision, Group, Precision, computing, precision_on
 from gradlab.llm.model.logps import with_logps
+from gradlab.llm.model.origins import origin, origin_note
 from gradlab.llm.train.reference import check_finite, score
 from gradlab.streams import Purpose, stream
 
@@ -126,6 +127,8 @@ def inspect_data(
         "losses": list(losses), "read": str(prepared.report),
     }  # fmt: skip
     made = origin_note(model)
+    if made:
+        settings["model_weights"] = origin(model)
     notes = [*([made] if made else []), repeats(prepared.keys)]
     if written is not None:
         notes.append(f"the chat template writes a date: {written}, see --template-date")

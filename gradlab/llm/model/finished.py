@@ -44,7 +44,7 @@ def check_model(source: str | Path, *, weights: bool = True) -> None:
     """
     model = Path(os.path.abspath(source))
     folder = model.parent
-    for name, digest in _page_of(model).get("files", {}).items():
+    for name, digest in page_beside(model).get("files", {}).items():
         file = folder / name
         if file.suffix == _TEXT or not file.is_relative_to(model) or (file.suffix == _WEIGHTS and not weights):
             continue
@@ -60,7 +60,7 @@ def check_same(source: str | Path, role: str, now: str | None, other: str | Path
     role  that of the other model: ``base`` of a LoRA adapter, or ``reference``. now: its hash by ``model_hash``.
     """
     model = Path(os.path.abspath(source))
-    known = _page_of(model).get("weights", {}).get(role)
+    known = page_beside(model).get("weights", {}).get(role)
     if known and now and known != now:
         raise ValueError(
             f"{other} has changed since it was the {role} of {model}; restore it, or remove {model.parent} and train "
@@ -68,8 +68,12 @@ def check_same(source: str | Path, role: str, now: str | None, other: str | Path
         )
 
 
-def _page_of(model: Path) -> dict[str, Any]:
-    """Return done.json beside a model that a training wrote; an empty page beside any other."""
+def page_beside(source: str | Path) -> dict[str, Any]:
+    """Return done.json beside a model that gradlab wrote; an empty page beside any other.
+
+    Errors are those of ``read_done``.
+    """
+    model = Path(os.path.abspath(source))
     done = model.parent / DONE
     if not done.is_file() or SEAL.encode() not in done.read_bytes():
         return {}

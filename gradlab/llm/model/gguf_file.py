@@ -22,7 +22,7 @@ import torch
 
 from gradlab.checks import input_file
 from gradlab.console import one_line, out_of_memory, say
-from gradlab.llm.model.finished import DONE, check_model, known_hash, read_done, write_done
+from gradlab.llm.model.finished import check_model, known_hash, read_done, write_done
 from gradlab.llm.model.gguf_tokens import file_tokens, splits_of
 from gradlab.llm.model.reading import check_weights, reading
 from gradlab.store.files import write_folder
@@ -71,32 +71,6 @@ def whole_model(source: str | Path) -> str:
     if (file.parent / "tokenizer.json").is_file():
         _check_neighbour(file, folder / "model")
     return str(folder / "model")
-
-
-def origin(source: str | Path) -> str | None:
-    """Say from which quantised weights a model folder was made whole, in a phrase; None for any other model."""
-    page = _page(Path(source))
-    return None if page is None else str(page["weights"])
-
-
-def origin_note(source: str | Path) -> str | None:
-    """Say in a sentence which GGUF file a model was made from, and what was checked; None for any other model."""
-    page = _page(Path(source))
-    if page is None:
-        return None
-    return (
-        f"the model is {page['file']}: {page['parameters']:,} parameters, {page['weights']}, kept in {Path(source)}; "
-        f"tokens of a text, special tokens and template are those of the file, a sentence has perplexity "
-        f"{page['perplexity']:.1f}"
-    )
-
-
-def _page(model: Path) -> dict[str, Any] | None:
-    """Return what is known of a model that was made from a GGUF file; None for any other model."""
-    if not (model.parent / DONE).is_file():
-        return None
-    page = read_done(model.parent) or {}
-    return page.get("gguf") if model.name == "model" else None
 
 
 def _file_of(source: Path) -> Path | None:

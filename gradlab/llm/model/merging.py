@@ -14,8 +14,9 @@ from gradlab.checks import in_words, one_of
 from gradlab.given_once import each_once
 from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
-from gradlab.llm.model.gguf_file import origin, whole_model
+from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.group import AskedPrecision
+from gradlab.llm.model.origins import CONFIG, origin
 from gradlab.llm.model.reading import reading
 
 _TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -30,7 +31,8 @@ class Merged:
     adapters  how many were merged.
     moved     the largest difference of a token's log π (nats) between base with adapters and the merged model in its
               type, over the tokens of a text: rounding of the weights.
-    quantised from which quantised weights the base was made whole; None for any other base.
+    quantised from which quantised weights the base was made whole, also in the merged config; None for
+              any other base.
     """
 
     folder: Path
@@ -85,9 +87,12 @@ def merge(adapters: Sequence[str | Path], out: str | Path, *, dtype: AskedPrecis
     def check(part: Path) -> None:
         _check_near(_logps(loading.load_model(part, dtype=kind).eval(), ids), rounded, "in the folder")
 
+    quantised = origin(base)
+    if quantised:
+        setattr(whole.config, CONFIG, quantised)
     loading.save_folder(out, whole, tokenizer, check=check)
     moved = float((rounded - wanted).abs().max())
-    return Merged(out, base, len(folders), str(kind).removeprefix("torch."), moved, origin(base))
+    return Merged(out, base, len(folders), str(kind).removeprefix("torch."), moved, quantised)
 
 
 def _check_near(logps: torch.Tensor, wanted: torch.Tensor, where: str) -> None:

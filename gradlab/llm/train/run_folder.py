@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from gradlab.console import say
 from gradlab.llm.data.prepare import DECIDING, Data
 from gradlab.llm.data.template_dates import TemplateDate, today
-from gradlab.llm.model.gguf_file import origin_note
 from gradlab.llm.model.group import Group
+from gradlab.llm.model.origins import origin_note
 from gradlab.llm.train.checkpoints import differences
 from gradlab.llm.train.run_settings import Settings
 from gradlab.store.files import remove_leftovers, write_whole

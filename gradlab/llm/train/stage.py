@@ -21,8 +21,8 @@ from gradlab.llm.data.template_dates import fix_date
 from gradlab.llm.data.tokens import Encoded, check_positions
 from gradlab.llm.model import loading
 from gradlab.llm.model.finished import write_done
-from gradlab.llm.model.gguf_file import origin
 from gradlab.llm.model.group import Group, precision_on, whole_state
+from gradlab.llm.model.origins import origin
 from gradlab.llm.model.rewards import check_reward
 from gradlab.llm.model.token_cache import TokenCache
 from gradlab.llm.train.checkpoints import CHECKPOINTS, is_done, remove, sweep
