@@ -118,19 +118,29 @@ def test_without_trl_the_page_says_so(monkeypatch, quick):
 def test_operations_are_six_a_parameter_and_token_with_causal_attention():
     size = llm_speed.EXTENTS["quick"]().sizes["tiny, tokens"]
     training = size.training("cpu")
-    pairs = training.batch(1)
-    rows = [(len(one.prompt) + len(side), len(side)) for one in pairs for side in (one.win, one.lose)]
-    layer = 4 * 16 * 16 + 3 * 16 * 48
-    work = training.work(1)
-    assert work["tokens"] == sum(whole for whole, _ in rows)
-    every_token = sum(6 * layer * whole + 6 * 16 * whole**2 for whole, _ in rows)
-    assert work["flops"] == every_token + sum(6 * 16 * 48 * answer for _, answer in rows)
     lora = llm_speed.EXTENTS["quick"]().sizes["tiny, LoRA"].training("cpu")
+    assert training.batch(1) == lora.batch(1)
+    pairs = training.batch(1)
+    answers = sum(len(side) for one in pairs for side in (one.win, one.lose))
+    layers = (4 * 16 * 16 + 3 * 16 * 48, 4 * 16 * 16 + 3 * 16 * 32)
     trained = sum(one.numel() for one in lora.policy.parameters)
-    layer = 4 * 16 * 16 + 3 * 16 * 32
-    tokens, answers = work["tokens"], sum(answer for _, answer in rows)  # the same pairs
-    attention = sum(6 * 16 * whole**2 for whole, _ in rows)
-    assert lora.work(1)["flops"] == (4 * layer + 6 * trained) * tokens + 4 * 16 * 48 * answers + attention
+    wholes = [len(one.prompt) + len(side) for one in pairs for side in (one.win, one.lose)]
+    for separate, tokens, looks in (  # what attention looks at, counted token by token
+        (True, sum(wholes), sum(sum(range(whole)) + whole / 2 for whole in wholes)),
+        (False, sum(wholes) - sum(len(one.prompt) for one in pairs),
+         sum(sum(range(whole)) + whole / 2 for whole in wholes) - sum(len(one.prompt) ** 2 / 2 for one in pairs)),
+    ):  # fmt: skip
+        work, small = (one.work(1, separate=separate) for one in (training, lora))
+        assert work["tokens"] == small["tokens"] == tokens
+        assert work["flops"] == 6 * layers[0] * tokens + 12 * 16 * looks + 6 * 16 * 48 * answers
+        assert small["flops"] == (4 * layers[1] + 6 * trained) * tokens + 12 * 16 * looks + 4 * 16 * 48 * answers
+
+
+def test_a_step_counts_the_tokens_that_the_trainer_reads():
+    training = llm_speed.EXTENTS["quick"]().sizes["tiny, tokens"].training("cpu")
+    before = training.policy.tokens
+    training.step("dpo")()
+    assert training.work(1)["tokens"] == training.policy.tokens - before
 
 
 def test_steps_work_on_the_same_weights():

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
+from gradlab.store.artifacts import load_frame
 from scripts.benchmarks import pretrained_speed
 from scripts.benchmarks.pretrained_page import FORMER, NEW, PARTS, TARGETS, TRL, page, summarise
 from scripts.benchmarks.pretrained_worker import PACKED, SIDES
@@ -55,6 +56,32 @@ def test_the_page_says_what_was_missed_and_that_the_machine_was_busy():
     assert "Others used the machine meanwhile (load 3.0" in text
     assert "1,992 pairs are read and tokenised in 4.0 s" in text
     assert "The machine did nothing else" in page(measured(), summarise(measured()), {**SETTINGS, "load": 0.5})
+
+
+def test_a_target_inside_the_interval_is_not_simply_reached():
+    frame = measured()
+    near = (frame["method"] == f"{NEW}: dpo") & (frame["part"] == "full")
+    frame.loc[near, "cpu_seconds"] *= np.where(frame["round"][near] % 2, 1.3, 0.85)
+    text = page(frame, summarise(frame), SETTINGS)
+    [row] = [line for line in text.splitlines() if line.startswith("| step over the former commit's, all weights")]
+    assert row.endswith("| yes, but the interval crosses the target |")
+    assert "| ≤ 0.65 | yes |" in text  # that of LoRA, without spread
+
+
+def test_the_page_names_model_and_data():
+    recorded = {"model": "m.gguf", "model_weights": "4-bit weights made whole", "model_sha256": "ab" * 32,
+                "data": "pairs.jsonl", "data_sha256": "cd" * 32}  # fmt: skip
+    text = page(measured(), summarise(measured()), {**SETTINGS, **recorded})
+    assert "- model: m.gguf, 4-bit weights made whole, SHA-256 abababababababab…" in text
+    assert "- data: pairs.jsonl, SHA-256 cdcdcdcdcdcdcdcd…" in text
+    assert "- data: not recorded, no hash recorded" in page(measured(), summarise(measured()), SETTINGS)
+
+
+def test_the_kept_page_is_that_of_its_frame_and_names_what_was_noted_by_hand():
+    frame, settings = load_frame(pretrained_speed.RESULTS / "llm-pretrained.parquet")
+    kept = (pretrained_speed.RESULTS / "llm-pretrained.md").read_text("utf-8").splitlines()
+    assert kept[:-1] == page(frame, summarise(frame), settings).splitlines()[:-1]  # the last line is of the machine
+    assert any("4-bit weights made whole (noted by hand" in line for line in kept)
 
 
 def test_ways_that_do_not_see_the_same_pairs_are_an_error():

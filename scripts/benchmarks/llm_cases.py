@@ -211,23 +211,29 @@ class Training:
         """Return the pairs of a step, counted from 1."""
         return [self.pairs[i] for i in batch_at(number - 1, len(self.pairs), self.size.pairs, self.settings.seed)]
 
-    def work(self, number: int) -> dict[str, float]:
-        """Return the tokens of a step without padding, prompts counted on both sides, and the operations for them.
+    def work(self, number: int, *, separate: bool = False) -> dict[str, float]:
+        """Return the tokens that a step reads, without padding, and the operations for them.
+
+        separate  count each prompt once per response, as TRL reads it; else as the trainer's layout does.
 
         Two a parameter and token in the forward pass and four in the backward pass (two where the weights are frozen);
         causal attention; the output layer for responses' tokens alone. What is computed again counts once.
         """
-        shape, rows = self.shape, apart(pair_rows(self.batch(number)))
-        whole = np.array([len(prompt) + len(response) for prompt, response in rows], float)
-        answers = sum(len(response) for _, response in rows)
+        shape, rows = self.shape, pair_rows(self.batch(number))
+        if separate or not self.policy.layout.of(rows).once:
+            rows = apart(rows)
+        tokens = sum(len(part) for row in rows for part in row)
+        answers = sum(len(response) for _, *responses in rows for response in responses)
         each = 4 if self.size.lora else 6
         body = shape.layers * (shape.layer - 2 * shape.hidden)  # without norms
         adapter = shape.trained(self.size.lora, ("all-linear",)) if self.size.lora else 0
-        attention = 6 * shape.layers * shape.heads * shape.head_width * (whole**2).sum()
+        seen = sum(  # twice the tokens that attention looks at: a prompt's, and what each response adds
+            len(prompt) ** 2 + sum((len(prompt) + len(one)) ** 2 - len(prompt) ** 2 for one in responses)
+            for prompt, *responses in rows
+        )
+        attention = 6 * shape.layers * shape.heads * shape.head_width * seen
         head = each * shape.vocabulary * shape.hidden * answers
-        return {
-            "tokens": whole.sum(), "flops": (each * body + 6 * adapter) * whole.sum() + head + attention,
-        }  # fmt: skip
+        return {"tokens": tokens, "flops": (each * body + 6 * adapter) * tokens + head + attention}
 
     def checked(self) -> dict[str, dict[str, float]]:
         """Return further numbers by method; there are none."""

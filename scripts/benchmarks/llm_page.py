@@ -96,9 +96,10 @@ def _losses(summary: pd.DataFrame, settings: Mapping[str, Any], cuda: bool) -> I
     yield from (
         "## Losses", "",
         "A step of gradlab's trainer: forward, backward, the log's numbers of all pairs, norm, AdamW. Tokens are",
-        "counted without padding, prompts on both sides. MFU is the share of the peak that the operations take that a",
-        "step needs: 6 a parameter and token (4 where LoRA freezes them), causal attention, the output layer for",
-        "responses alone; what is computed again for the gradient counts once. The peak, in operations a second:",
+        "counted as the step reads them: without padding, a prompt once per pair. MFU is the share of the peak that",
+        "the operations take that a step needs: 6 a parameter and token (4 where LoRA freezes them), causal attention,",
+        "the output layer for responses alone; what is computed again for the gradient counts once. The peak, in",
+        "operations a second:",
         f"{peaks}.",
         f"`{SIDES}` is a step that also finds ‖g_w‖, ‖g_l‖ and the realised change of log π; by default one of",
         f"{LogSettings.sides_every} steps does.",
@@ -141,7 +142,8 @@ def _trainers(summary: pd.DataFrame) -> Iterator[str]:
     yield from (
         "Equal models, pairs, batches and micro-batches, nothing truncated, the reference computed before in both,",
         "DPO; TRL's other settings are its defaults. A step of each in turn. Both give the same log π in every step,",
-        "or nothing is reported.",
+        "or nothing is reported. Tokens and operations are TRL's in both rows: a prompt counts on both sides, though",
+        "gradlab reads it once.",
     )
     for size, rows in cases:
         cells = [(*_common(row)[:3], f"{row['tokens_per_second']:,.0f}", f"{row['mfu']:.1%}") for row in rows]

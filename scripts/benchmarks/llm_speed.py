@@ -141,7 +141,8 @@ def beside_trl(training: Training, device: str, rounds: int, limit: float) -> It
             ours, turn = now() - start, state.global_step - 3  # two warm up
             for method, seconds in ((TRL, theirs), (OURS, ours)):
                 rows.append({"part": "trainers", "round": turn, "method": method, "seconds": seconds,
-                             **training.work(state.global_step), "logp": training.row["logp_win"]})  # fmt: skip
+                             **training.work(state.global_step, separate=True),
+                             "logp": training.row["logp_win"]})  # fmt: skip
             if turn >= 3 and now() - self.begun > limit:
                 control.should_training_stop = True
             self.since = now()

@@ -92,15 +92,35 @@ def page(frame: pd.DataFrame, summary: pd.DataFrame, settings: Mapping[str, Any]
         "take turns, each in a process of its own. A ratio is within a round: geometric mean with 95% interval (`bdpo",
         "over dpo`: 90%, as two one-sided tests at 5% need). Seconds are the processor's: on a machine that does",
         "nothing else they are those of the clock. Peak memory is of two steps in a fresh process, all that it holds.",
-        _busy(settings), "",
+        _busy(settings), "", *_subject(settings), "",
         "## Targets", "",
         table(("what", "ratio", "interval", "rounds", "target", "reached"), [
             (row["what"], f"{row['ratio']:.3f}", _ends(row), str(row["rounds"]), row["target"],
-             "yes" if row["met"] else "**no**") for row in summary.to_dict("records")
+             _reached(row)) for row in summary.to_dict("records")
         ]), "", *_loading(frame), "", *_steps(frame), "",
         machine(("gradlab", "torch", "transformers", "peft", "trl")),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _subject(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Give the model and the data, as the run recorded them or as they were noted by hand afterwards."""
+    noted: Mapping[str, str] = settings.get("noted_by_hand", {})
+    for what in ("model", "data"):
+        if digest := settings.get(f"{what}_sha256"):
+            origin = settings.get("model_weights") if what == "model" else None
+            yield f"- {what}: {settings[what]}{f', {origin}' if origin else ''}, SHA-256 {digest[:16]}…"
+        elif what in noted:
+            yield f"- {what}: {noted[what]} (noted by hand after the run, which recorded no hash)"
+        else:
+            yield f"- {what}: {settings.get(what) or 'not recorded'}, no hash recorded"
+
+
+def _reached(row: Mapping[Any, Any]) -> str:
+    """Return whether a target is reached, and whether the interval leaves that open."""
+    word = "yes" if row["met"] else "**no**"
+    most = next((target.most for target in TARGETS if target.words == row["what"]), math.nan)
+    return f"{word}, but the interval crosses the target" if row["low"] <= most <= row["high"] else word
 
 
 def _busy(settings: Mapping[str, Any]) -> str:

@@ -24,9 +24,11 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from gradlab.llm.data.pair_files import source_key
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import whole_model
+from gradlab.llm.model.origins import origin
 from gradlab.store.artifacts import save_frame
 from scripts.benchmarks.pretrained_page import FORMER, NAME, NEW, TRL, page, summarise
 from scripts.benchmarks.pretrained_worker import PACKED, SIDES, settings_for
@@ -65,11 +67,16 @@ def bench(model: str, data: Path, folder: Path = RESULTS, former: str = COMMIT, 
         former: The commit to compare with.
         quick: Short pairs, two rounds: shows that it works, and nothing about speed.
     """
-    extent, model = QUICK if quick else Extent(), whole_model(model)  # the former commit reads safetensors alone
+    extent, named = QUICK if quick else Extent(), Path(model).name
+    model = whole_model(model)  # the former commit reads safetensors alone
     with tempfile.TemporaryDirectory() as place, checked_out(former, Path(place) / "former") as tree:
         asked = Asked(model, str(data), extent, tree, Path(place))
         rows = list(measure(asked))
-    settings = {"quick": quick, "model": Path(model).name, "former": former, **vars(extent), "load": os.getloadavg()[2]}
+    settings = {
+        "quick": quick, "model": named, "model_weights": origin(model), "model_sha256": loading.weights_hash(model),
+        "data": data.name, "data_sha256": source_key(str(data), "train"), "former": former, **vars(extent),
+        "load": os.getloadavg()[2],
+    }  # fmt: skip
     frame = pd.DataFrame(rows)
     save_frame(frame, folder / f"{NAME}.parquet", settings, overwrite=True)
     summary = summarise(frame)
