@@ -13,7 +13,7 @@ AVX2 := $(AS) ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
   NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" OPENBLAS_CORETYPE=Haswell GRADLAB_TEST_PROCESSOR=haswell
 FIGURE_FLAGS := $(if $(QUICK),--quick) $(if $(FRESH),--fresh)
 
-.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench study study-demo llm-demo llm-real chromium firefox node versions dist clean
+.PHONY: figures questions atlas test test-all test-long lab notebooks site check web bench study study-demo llm-demo llm-real chromium firefox node qlora versions dist clean
 
 figures: .venv/.ready  ## every figure of the paper's experiments, with the gallery (QUICK=1, FRESH=1)
 	$(BIN)/gradlab figures $(FIGURE_FLAGS)
@@ -103,6 +103,9 @@ node:  ## Node for the tests of gradlab/web, where there is none (Debian and its
 	command -v npm || { as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$as_root apt-get update -q && $$as_root apt-get install -q -y nodejs npm; }
 	$(MAKE) $(PACKAGES)
+
+qlora: .venv/.ready  ## bitsandbytes into .venv: without it the tests of a base in 4 bits are skipped
+	$(INSTALL) -e '.[qlora]'
 
 versions: .venv/.ready  ## the versions in .venv, as constraints.txt has them
 	@$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'

@@ -5,6 +5,7 @@ import inspect as python_inspect
 import json
 import math
 import re
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -464,3 +465,23 @@ def test_defaults_are_those_of_the_run():
     for name in ("choice", "split", "template", "max_length", "max_prompt", "seed"):
         assert ours[name] == training[name], name
     assert ours["clip"] == RECIPES["paper"]["clip"]
+
+
+def test_faults_of_several_files_are_told_first_without_holding_the_files(tmp_path, capsys, monkeypatch):
+    def unexpected(*_, **__):
+        raise AssertionError("nothing is scored before all files have been read")
+
+    monkeypatch.setattr(inspection, "inspect_data", unexpected)
+    large, torn = tmp_path / "large.jsonl", tmp_path / "torn.jsonl"
+    pairs = ({"prompt": f"{n}", "chosen": f"{n} a" * 500, "rejected": f"{n} b" * 500} for n in range(1500))
+    large.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    torn.write_text('{"prompt": "x", "chosen": "a", "rejected": "b"}\n{"prompt"\n', encoding="utf-8")
+    assert cli.main(["inspect", "none", str(torn), str(large)]) == 2  # the modules are imported before the count
+    tracemalloc.start()
+    try:
+        assert cli.main(["inspect", "none", str(large), str(torn)]) == 2
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "torn.jsonl, line 2" in capsys.readouterr().err
+    assert peak < large.stat().st_size / 2

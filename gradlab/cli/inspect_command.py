@@ -7,6 +7,7 @@ harmless pairs, it also says which of them Balanced-DPO is predicted to serve.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ class InspectCommand:
         check_save(self.save)
         each_once("PAIRS", "one data set or several", self.data)
         need("llm", "transformers")
-        from gradlab.llm.data.pairs import read_pairs
+        from gradlab.llm.data.pairs import PairStream
         from gradlab.llm.look.inspection import inspect_data
         from gradlab.llm.look.served_goal import joined, side_by_side
 
@@ -81,7 +82,7 @@ class InspectCommand:
         title = "log π" if sys.stderr.isatty() else ""
         if len(self.data) > 1:  # a fault of any is told before the first is scored
             for data in self.data:
-                read_pairs(data, choice=self.choice, split=self.split)
+                collections.deque(PairStream(data, choice=self.choice, split=self.split), maxlen=0)
         seen = {}
         for data in self.data:
             with quiet_transformers():

@@ -58,7 +58,8 @@ def train(settings: Settings, look: Look | None = None) -> list[Path]:
         )
     if settings.lora.base == "4bit" and find_spec("bitsandbytes") is None:
         raise ValueError(
-            "bitsandbytes must be installed for a base in 4 bits: pip install bitsandbytes, or leave --lora.base out"
+            "bitsandbytes must be installed for a base in 4 bits: "
+            "pip install 'gradlab[qlora]', or leave --lora.base out"
         )
     with start_group(settings.device) as group, contextlib.ExitStack() as stack:
         settings = dataclasses.replace(settings, model=group.on_all(lambda: whole_model(settings.model)))
