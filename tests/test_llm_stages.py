@@ -528,7 +528,7 @@ def test_what_others_have_put_in_the_place_of_a_stage_stays(inputs, tmp_path, ca
     assert not (tmp_path / "run" / "data.json").exists()
 
 
-@pytest.mark.parametrize("name", ["log.jsonl", "model/thesis.txt"])
+@pytest.mark.parametrize("name", ["log.jsonl", "model/thesis.txt", "samples.jsonl", "checkpoints/thesis.txt"])
 def test_what_others_have_put_in_the_place_of_a_reward_model_stays(inputs, tmp_path, name):
     file = tmp_path / "reward" / name
     file.parent.mkdir(parents=True)

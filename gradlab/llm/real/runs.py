@@ -39,6 +39,7 @@ from gradlab.store.provenance import fingerprint
 
 TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(), PairsTask())}
 MICRO = 16  # rows that are scored at a time
+_MARK = "key.txt"  # in a run's folder: the key of its frame
 _NAMING = ("methods", "beyond", "seeds", "per_method")  # settings that name units, or count for some of them alone
 
 
@@ -141,7 +142,7 @@ def _begin(folder: Path, key: str) -> None:
 
     FileExistsError where something else is in its place.
     """
-    mark = folder / "key.txt"
+    mark = folder / _MARK
     if folder.exists() and not mark.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} must be a run's folder, which has key.txt, got another one; move it away")
     if not mark.exists() or mark.read_text("utf-8") != key:
@@ -151,7 +152,10 @@ def _begin(folder: Path, key: str) -> None:
 
 
 def _remove_run(part: Part) -> None:
-    remove(_folder(**part.arguments))
+    """Remove the folder of a part's run; another folder in its place, without key.txt, stays."""
+    folder = _folder(**part.arguments)
+    if (folder / _MARK).is_file():
+        remove(folder)
 
 
 class _Looks:

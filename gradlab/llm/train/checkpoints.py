@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -119,7 +120,15 @@ def sweep(folder: Path, *, done: bool) -> None:
     for part in (*folder.glob(f"{CHECKPOINTS}.old{PART}"), *(folder / CHECKPOINTS).glob(f"step-*{PART}")):
         remove(part)
     if done:
-        remove(folder / CHECKPOINTS)
+        remove_checkpoints(folder)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a training's folder, and then their folder, unless it holds something else."""
+    for _, path in _all(folder / CHECKPOINTS):
+        remove(path)
+    with contextlib.suppress(OSError):  # it is not there, or holds something else
+        (folder / CHECKPOINTS).rmdir()
 
 
 def remove(folder: Path) -> None:

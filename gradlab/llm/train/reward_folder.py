@@ -12,7 +12,7 @@ import torch
 
 from gradlab.console import say
 from gradlab.doctor.log_rows import HEADER
-from gradlab.doctor.training_log import LOG, read_log
+from gradlab.doctor.training_log import LOG, SAMPLES, read_log
 from gradlab.llm.data.hold_out import Overlap, prompt_key
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.template_dates import TemplateDate, check_date, fix_date, today
@@ -24,7 +24,7 @@ from gradlab.llm.model.reading import check_weights, reading
 from gradlab.llm.model.reward_accuracy import Accuracy, held_out_accuracy
 from gradlab.llm.model.reward_models import EXTRA, Scorer, quiet
 from gradlab.llm.model.rewards import CheckedReward
-from gradlab.llm.train.checkpoints import CHECKPOINTS, is_done, remove, sweep
+from gradlab.llm.train.checkpoints import CHECKPOINTS, is_done, remove_checkpoints, sweep
 from gradlab.llm.train.run_folder import claim, refuse_others
 from gradlab.store.files import is_marked, sync
 from gradlab.store.provenance import fingerprint
@@ -75,7 +75,7 @@ def reward_folder(
     model = None if is_done(out, key) else _fresh(base, tokenizer, settings.max_length)
     with contextlib.ExitStack() as stack:
         claim(out, stack)
-        refuse_others(out, ("model", LOG), ours=model is None or is_marked(out / LOG, HEADER))
+        refuse_others(out, ("model", LOG, SAMPLES, CHECKPOINTS), ours=model is None or is_marked(out / LOG, HEADER))
         sweep(out, done=model is None)
         if model is None:
             say(f"reward model: done before, {out}")
@@ -98,7 +98,7 @@ def reward_folder(
                 "held_out": accuracy and asdict(accuracy)}  # fmt: skip
         sync(out / LOG)
         write_done(out, page, ("model", LOG))
-        remove(out / CHECKPOINTS)
+        remove_checkpoints(out)
     return str(out / "model")
 
 

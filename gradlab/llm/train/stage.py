@@ -25,7 +25,7 @@ from gradlab.llm.model.group import Group, precision_on, whole_state
 from gradlab.llm.model.origins import origin
 from gradlab.llm.model.rewards import check_reward
 from gradlab.llm.model.token_cache import TokenCache
-from gradlab.llm.train.checkpoints import CHECKPOINTS, is_done, remove, sweep
+from gradlab.llm.train.checkpoints import is_done, remove_checkpoints, sweep
 from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.loop import Look, Task, run_steps
 from gradlab.llm.train.policy_model import PolicyModel, frozen
@@ -223,7 +223,7 @@ class Stage(ABC):
             loading.save_folder(folder / "model", policy.plain, self.run.tokenizer, weights)
             sync(folder / LOG)
             write_done(folder, {**page, "decided": decided}, ("model", LOG))
-            remove(folder / CHECKPOINTS)
+            remove_checkpoints(folder)
 
         policy.group.on_main(write)
 
