@@ -65,6 +65,9 @@ def test_commands_that_train_are_understood(line, monkeypatch):
     settings = read_settings(line, "gradlab train")
     assert settings.recipe == ("gentle" if "--recipe" in line else "paper")
     assert set(settings.loss) <= set(line)
+    betas = {settings.of("beta") if name == "ppo" else getattr(settings.loss_of(name), "beta", None)
+             for name in settings.loss}  # fmt: skip
+    assert len(betas) == 1, "losses at several β are no comparison"
 
 
 def test_there_is_a_command_for_each_config():

@@ -43,7 +43,7 @@ from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
 from gradlab.llm.train.reward_training import train_reward
-from gradlab.llm.train.run_settings import OF_RECIPES
+from gradlab.llm.train.run_settings import OF_RECIPES, RECIPES
 from gradlab.llm.train.section_settings import FLAT
 from gradlab.llm.train.stages import train
 from gradlab.losses import DPO, PAIR_LOSSES, pair_loss, unregister_loss
@@ -114,6 +114,28 @@ def test_a_recipes_beta_is_for_dpos_kin_and_a_given_one_for_all(inputs, tmp_path
     settings = tiny_settings(inputs, tmp_path, loss=("bdpo", "hinge:beta=3"), beta=0.5)
     assert (settings.loss_of("bdpo").beta, settings.loss_of("hinge").beta) == (0.5, 0.5)
     assert settings.loss_of("hinge:beta=3").beta == 3
+    for recipe in RECIPES:
+        settings = tiny_settings(inputs, tmp_path, loss=("dpo",), recipe=recipe, beta=None)
+        betas = {settings.loss_of(name).beta for name in ("dpo", "bdpo", "length-dpo", "fixed-weight", "relative-bdpo")}
+        assert betas == {RECIPES[recipe]["beta"]}, "bDPO and its controls are compared at one β"
+
+
+def test_the_log_of_means_over_tokens_says_how_long_the_responses_are(inputs, tmp_path):
+    settings = tiny_settings(inputs, tmp_path, reduction="mean", loss=("dpo",), steps=1, reference_steps=0)
+    [folder] = train(settings)
+    data = prepare(settings.flat(), loading.load_tokenizer(inputs / "model"))
+    sizes = [len(side) for place in data.train for side in (data.encoded[place].win, data.encoded[place].lose)]
+    assert read_log(folder / "log.jsonl").attrs["settings"]["response_tokens"] == pytest.approx(sum(sizes) / len(sizes))
+
+
+def test_a_shared_cache_tells_a_base_in_bfloat16_from_one_in_float32(inputs, tmp_path):
+    for name, rank in (("full", 0), ("lora", 2), ("again", 0)):
+        changed = {"precision": "bf16", "lora_rank": rank, "loss": ("dpo",), "steps": 1, "reference_steps": 0}
+        [folder] = train(tiny_settings(inputs, tmp_path / name, cache=tmp_path / "cache", **changed))
+        log = read_log(folder / "log.jsonl")
+        assert log["loss"][0] == pytest.approx(math.log(2), abs=1e-6), name
+        assert (log["reward_win"][0], log["reward_lose"][0]) == (0, 0), name
+    assert len(list((tmp_path / "cache").glob("model-train-*.safetensors"))) == 2
 
 
 def test_dpos_kin_trains_from_ln_2_and_what_is_done_is_not_done_again(inputs, tmp_path, capsys):
@@ -229,6 +251,7 @@ def test_what_a_stage_is_known_by_has_the_names_from_before_settings_had_section
     }  # fmt: skip
     pair = {"loss": "DPO(beta=1.0)", "start": "base's", "reference": "base's", "learning_rate": 1e-2}
     samples = {"samples": 4, "sample_length": 128, "ppo_epochs": 1, "ppo_clip": 0.2, "beta": 1.0, "reward": "r"}
+    samples["micro"] = 2  # it decides which samples are drawn; left out where it is the default
     known = {
         "sft": {"steps": 5, "learning_rate": 1e-5, "loss": "None", "start": "base's", "reference": None},
         "reference": {**pair, "steps": 7},

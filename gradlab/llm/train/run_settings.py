@@ -42,8 +42,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"beta": 1.0, "clip": 0.3, "epochs": 2.0, "reference.steps": 300, "learning_rate": 1e-6},
     "gentle": {"beta": 0.1, "clip": 0.3, "epochs": 1.0, "reference.steps": 0, "learning_rate": 5e-7},
 }
-# Losses for which a recipe's β is meant: the paper's, and kin of DPO whose β means the same.
-OF_RECIPES = ("dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight")
+# Losses for which a recipe's β is meant: the paper's, kin of DPO whose β means the same, and bDPO's kin and controls of
+# gradlab's own, which are to be compared with it. Other papers' losses keep the β that their authors chose.
+OF_RECIPES = (
+    "dpo", "cdpo", "ipo", "bdpo", "nbdpo", "nbdpo-symmetric", "fixed-weight", "relative-bdpo", "length-dpo",
+)  # fmt: skip
 _NUMBER = "NAME=VALUE with a number"
 _NONE = tyro.conf.arg(help_behavior_hint="(default: none)")
 
@@ -133,8 +136,9 @@ class Settings:
 
     # The losses.
     beta: Annotated[float | None, from_recipe("FLOAT")] = None
-    """Inverse temperature β; of PPO, the weight of the KL penalty. A recipe's β is for PPO, DPO, cDPO, IPO and the
-    paper's losses; any other loss then keeps its own, which `gradlab losses KEY` prints."""
+    """Inverse temperature β; of PPO, the weight of the KL penalty. A recipe's β is for PPO, DPO, cDPO, IPO, the paper's
+    losses, and fixed-weight, length-dpo and relative-bdpo; any other loss then keeps its own, which `gradlab losses
+    KEY` prints."""
     hyper: Annotated[tuple[str, ...], _NONE] = ()
     """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it, and one or more must."""
     reduction: Literal["sum", "mean"] = "sum"
@@ -155,7 +159,7 @@ class Settings:
     """Pairs per step, over all processes."""
     micro: int = 4
     """Pairs that one process holds at a time; without dropout the numbers depend on it by rounding only. But a loss of
-    batches, such as `kto`, takes just these pairs as its batch."""
+    batches, such as `kto`, takes just these pairs as its batch, and PPO draws other samples."""
     tokens_per_micro: Annotated[int | None, optional("INT")] = None
     """Tokens that one process holds at a time, padding included, in place of `micro` pairs: short pairs then fill the
     device as long ones do. It must be at least the longest pair; a loss of batches needs `micro`."""

@@ -187,6 +187,7 @@ class Stage(ABC):
             "trained_parameters": _number(policy.parameters), "pairs": len(data.train),
             **data.overlap.header(), "hold_out": settings.hold_out if settings.validation is None else "file",
             "data": settings.data, "template_date": self.run.template_date,
+            **({"response_tokens": _response_tokens(data)} if settings.reduction == "mean" else {}),
             "length_baseline": (sum(shorter) + 0.5 * sum(ties)) / len(shorter) if shorter else None,
             **{name: flat[name] for name in _IN_HEADER}, **self.later(), "processes": policy.group.size,
         }  # fmt: skip
@@ -230,11 +231,19 @@ class Stage(ABC):
 
 def hidden_cache(settings: Settings, group: Group) -> HiddenCache:
     """Return the cache of hidden states of the settings' model; its name is a hash of all that the states depend on."""
-    spread_out = group.spreads(settings.distribution)
-    kinds = precision_on(group.device, settings.precision), bool(settings.lora.rank), spread_out, group.device.type
+    kinds = kinds_of(settings, group)
     bits = [] if settings.lora.base == "whole" else [settings.lora.base]
     key = fingerprint("hidden states", 1, loading.weights_hash(settings.model), settings.train_from, *kinds, *bits)
     return HiddenCache(caches(settings) / f"hidden-{key}", key)
+
+
+def kinds_of(settings: Settings, group: Group) -> tuple[str, bool, bool, str]:
+    """Return what decides in which types a model computes: precision, whether LoRA, whether spread out, device.
+
+    In bf16, LoRA's base is in bfloat16, while weights that are all trained stay in float32, see ``start_model``.
+    """
+    precision = precision_on(group.device, settings.precision)
+    return precision, bool(settings.lora.rank), group.spreads(settings.distribution), group.device.type
 
 
 def _in_words(summary: dict[str, Any]) -> str:
@@ -244,6 +253,11 @@ def _in_words(summary: dict[str, Any]) -> str:
         words.append(f"{summary['tokens'] / summary['seconds']:,.0f} tokens per second")
     words += [f"{name.replace('_', ' ')} {summary[name]:.3f}" for name in ENDED if name in summary]
     return ", ".join(words)
+
+
+def _response_tokens(data: Data) -> float:
+    """Return the mean length of the responses that are trained on, of both sides: it turns means of log π into sums."""
+    return float(data.part(data.train).sizes[:, 1:].mean())
 
 
 def _number(parameters: Any) -> int:

@@ -29,7 +29,7 @@ from gradlab.llm.train.reference import reference_logps
 from gradlab.llm.train.run_folder import caches
 from gradlab.llm.train.run_settings import PPO, Settings
 from gradlab.llm.train.section_settings import flat_defaults
-from gradlab.llm.train.stage import Run, Stage, free_memory
+from gradlab.llm.train.stage import Run, Stage, free_memory, kinds_of
 from gradlab.llm.train.supervised_task import SupervisedTask
 from gradlab.losses import DPO, PairLoss
 from gradlab.store.provenance import fingerprint
@@ -182,8 +182,9 @@ class PPOStage(Stage):
         """Return the values that the stage's numbers depend on, with PPO's settings and the hash of the reward."""
         settings = self.run.settings
         reward = self.run.group.on_main(lambda: reward_hash(str(settings.ppo.reward)))
-        flat, usual = settings.flat(), flat_defaults()
-        later = {name: flat[name] for name in _OF_PPO_LATER if flat[name] != usual[name]}
+        flat, usual = settings.flat(), {**flat_defaults(), "micro": Settings.micro}
+        # ``micro`` decides which prompts share a draw, and so which samples are drawn.
+        later = {name: flat[name] for name in (*_OF_PPO_LATER, "micro") if flat[name] != usual[name]}
         return {
             **super().decided(), "reward": reward, **{name: flat[name] for name in _OF_PPO}, **later,
             "beta": settings.of("beta"),
@@ -228,9 +229,10 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     """
     run = stage.run
     settings, data = run.settings, run.data
+    kinds = kinds_of(settings, run.group)
     cache = fingerprint(
         run.group.on_main(lambda: loading.weights_hash(stage.reference)), data.fingerprint, part, settings.precision,
-        settings.reduction, *stage.later().values(),
+        settings.reduction, *stage.later().values(), *(() if kinds[0] == "fp32" else kinds),
     )  # fmt: skip
     folder = Path(stage.reference).parent
     name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
