@@ -513,6 +513,32 @@ def test_both_sides_by_log_probabilities_alone_stand_out_from_the_batches():
     assert "both-falling" not in found(near)
 
 
+def averaged(log, **settings):
+    """A log whose log π and rewards are means over the 100 tokens of its responses."""
+    names = [name for name in ("reward_win", "reward_lose", "logp_win", "logp_lose") if name in log]
+    found = log.assign(**{name: log[name] / 100 for name in names})
+    found.attrs = {**log.attrs, "settings": {**log.attrs["settings"], "reduction": "mean", **settings}}
+    return found
+
+
+def test_means_over_tokens_are_judged_as_whole_responses_where_their_length_is_known():
+    log = falling(ratio=0.6, cosine=-0.8)
+    bare = log.drop(columns=["reward_win", "reward_lose", "reward_margin"])
+    bare.attrs = log.attrs
+    for whole in (log, bare):
+        mean = averaged(whole, response_tokens=100.0)
+        for sign in ("both-falling", "displacement"):
+            assert found(mean).get(sign) == found(whole).get(sign)
+            assert (sign in found(whole)) == (whole is log)
+        unknown = averaged(whole)
+        assert not {"both-falling", "displacement"} & set(found(unknown))
+        assert "have no response_tokens, the mean length" in unjudged(unknown)["both-falling"]
+        assert "have no response_tokens, the mean length" in unjudged(unknown)["displacement"]
+    said = the(averaged(log, response_tokens=100.0), "both-falling").what
+    assert "(means over tokens, times the 100 tokens of a response)" in said
+    assert "times the" not in the(log, "both-falling").what
+
+
 def test_without_beta_the_unit_is_said():
     learnt = healthy()["reward_win"] / 0.2
     log = changed(reward_win=-1.5 * learnt, reward_lose=-3 * learnt).drop(columns=["logp_win", "logp_lose"])

@@ -24,11 +24,12 @@ from gradlab.doctor.thresholds import (
 )
 
 _QUANTILES = {"win_weight_q10": 0.1, "win_weight_q50": 0.5, "win_weight_q90": 0.9}
-_WIDER = "a larger clip, or log-probabilities averaged over tokens, which differ less."
+_WIDER = "a larger clip{averaged}."
 _LESS_EXTREME = (
     "see how λ_w goes with length (win_weight_length_correlation), and whether the log-probabilities of one side have "
-    "collapsed; log-probabilities averaged over tokens; a fixed weight as control."
+    "collapsed; a fixed weight as control{averaged}."
 )
+_AVERAGED = ", or log-probabilities averaged over tokens, which differ less"  # unless they are
 
 
 @rule("both-falling", "log-probabilities of both sides falling")
@@ -45,13 +46,15 @@ def both_falling(log: Log, _: Log | None) -> Iterator[Seen]:
     win, lose, unit = seen.win, seen.lose, seen.unit
     logp = log.curve("logp_win").values
     level = abs(float(logp[: tail(len(logp))].mean())) if len(logp) else math.nan
+    level *= seen.tokens
     deep = unit == "nats" and win > DEEP_FALL * level
     share = f" (of {level:.3g})" if unit == "nats" and level == level else ""
+    times = seen.times
     faster = "the losers' faster, so that the margin grows" if lose > win else "the winners' as fast or faster"
     yield Seen(
         "warning" if deep or lose <= win else "note",
-        f"log π of the winners has fallen by {win:.3g} {unit}{share}, of the losers by {lose:.3g}: {faster}. This is "
-        "common for DPO, which trains the difference alone (likelihood displacement: Razin et al. 2024, arXiv "
+        f"log π of the winners has fallen by {win:.3g} {unit}{share}, of the losers by {lose:.3g}{times}: {faster}. "
+        "This is common for DPO, which trains the difference alone (likelihood displacement: Razin et al. 2024, arXiv "
         "2410.08847); what gains probability is neither response.",
         seen.end.where(),
         "look at samples before worrying. A larger β, a lower learning rate or fewer steps; a likelihood term for the "
@@ -60,16 +63,35 @@ def both_falling(log: Log, _: Log | None) -> Iterator[Seen]:
 
 
 class _Falls(NamedTuple):
-    """The falls of the two sides' log-probabilities."""
+    """The falls of the two sides' log-probabilities, per response."""
 
     win: float
     lose: float
     least: float  # the smallest fall that counts
     unit: str
     end: Curve  # the last part of the log, which shows the fall
+    tokens: float  # of a response, by which the log's means over tokens are multiplied; 1 where the log has sums
+
+    @property
+    def times(self) -> str:
+        """Return by what the log's numbers are multiplied, in words."""
+        return "" if self.tokens == 1 else f" (means over tokens, times the {self.tokens:.4g} tokens of a response)"
 
     def both(self) -> bool:
         return self.win > self.least and self.lose > self.least
+
+
+def _tokens(log: Log) -> float:
+    """Return the factor that makes the log's log π those of whole responses; raise Unjudged where it is not known."""
+    if log.settings.get("reduction") != "mean":
+        return 1.0
+    tokens = log.number("response_tokens")
+    if tokens is None:
+        raise Unjudged(
+            "the log's log π are means over tokens, of which a fall per response cannot be told: its settings have no "
+            "response_tokens, the mean length"
+        )
+    return tokens
 
 
 def _falls_by_reward(log: Log) -> _Falls | None:
@@ -77,27 +99,29 @@ def _falls_by_reward(log: Log) -> _Falls | None:
     win, lose = (log.curve(name) for name in ("reward_win", "reward_lose"))
     if min(len(win.steps), len(lose.steps)) < ROWS:
         return None
-    beta = log.number("beta")
+    beta, tokens = log.number("beta"), _tokens(log)
     falls = []
     for curve in (win, lose):
         first = curve.values[0] if curve.steps[0] <= 1 else 0.0
-        falls.append(float(first - curve.late().values.mean()) / (beta or 1))
+        falls.append(tokens * float(first - curve.late().values.mean()) / (beta or 1))
     least, unit = (FALL, "nats") if beta else (FALL_REWARD, "nats × β, which the log does not tell")
-    return _Falls(falls[0], falls[1], least, unit, win.late())
+    return _Falls(falls[0], falls[1], least, unit, win.late(), tokens)
 
 
 def _falls_by_logp(log: Log) -> _Falls | None:
     """Return the falls by the log-probabilities, against their changes from batch to batch; None without them."""
-    falls, least, late = [], FALL, Curve(np.empty(0), np.empty(0))
+    falls, least, late, tokens = [], FALL, Curve(np.empty(0), np.empty(0)), 1.0
     for name in ("logp_win", "logp_lose"):
         curve = log.curve(name)
         if len(curve.steps) < ROWS:
             return None
         rows = tail(len(curve.steps))
-        early, late = curve.values[:rows], curve.last(rows)
-        falls.append(float(early.mean() - late.values.mean()))
-        least = max(least, FALL_ERRORS * math.hypot(early.std(), late.values.std()) / math.sqrt(rows))
-    return _Falls(falls[0], falls[1], least, "nats", late)
+        tokens = _tokens(log)
+        early, late = tokens * curve.values[:rows], curve.last(rows)
+        ended = tokens * late.values
+        falls.append(float(early.mean() - ended.mean()))
+        least = max(least, FALL_ERRORS * math.hypot(early.std(), ended.std()) / math.sqrt(rows))
+    return _Falls(falls[0], falls[1], least, "nats", late, tokens)
 
 
 _SIDES = ("grad_norm_win", "grad_norm_lose", "grad_cosine")
@@ -118,7 +142,7 @@ def displacement(log: Log, _: Log | None) -> Iterator[Seen]:
         return
     steps, win = band_moves(log)
     below = int((win < 0).sum())
-    fallen = f"log π of the winners has fallen by {seen.win:.3g} {seen.unit}. "
+    fallen = f"log π of the winners has fallen by {seen.win:.3g} {seen.unit}{seen.times}. "
     limits = _realised(log, steps, win) + _LIMITS
     if below >= DISPLACED * len(win):
         yield Seen(
@@ -186,6 +210,7 @@ def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
     low, high = _share_at(log, [name for name in names if name in _QUANTILES] or names, floor, ceiling)
     if not low + high >= EDGE_PAIRS:
         return
+    averages = log.settings.get("reduction") == "mean"
     clipped = (floor, ceiling) != (0.0, 1.0)  # both sides keep a gradient at an end
     means = ", ".join(f"{name.removeprefix('win_weight_')} {_late(log, name):.4g}" for name in names)
     why = f"{'The winners' if low >= high else 'The losers'} hardly get a gradient."
@@ -196,7 +221,7 @@ def weight_at_edge(log: Log, _: Log | None) -> Iterator[Seen]:
         f"λ_w lies at an end of its range, {bounds}, for at least {min(low + high, 1):.0%} of the pairs: {low:.0%} at "
         f"the floor, {high:.0%} at the ceiling ({means.replace('win_weight', 'mean')}). " + why,
         log.curve(names[0]).late().where(),
-        _WIDER if clipped else _LESS_EXTREME,
+        (_WIDER if clipped else _LESS_EXTREME).format(averaged="" if averages else _AVERAGED),
     )
 
 

@@ -19,7 +19,7 @@ START_WARNING, START_PROBLEM = 0.07, 0.3  # share of the starting value: 0.05 an
 NEGATIVE = 1e-3  # a mean loss below minus this is negative: far beyond the rounding of bfloat16 near 0
 REWARD_WARNING, REWARD_PROBLEM = 0.1, 0.5  # |reward| at the first step: dropout can do the first, hardly the second
 
-# Log-probabilities that fall.
+# Log-probabilities that fall, per response: means over tokens are first multiplied by the mean length.
 FALL = 1.0  # a fall of log π that counts: a factor e
 FALL_REWARD = 0.1  # the same in rewards where β is not known: TRL's β is 0.1
 DEEP_FALL = 0.1  # share of |log π of the winners|: from here on the text they stand for changes visibly
