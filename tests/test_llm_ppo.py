@@ -23,7 +23,7 @@ from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, train_bpe, with_lora
 from gradlab.llm.model.rewards import CheckedReward
 from gradlab.llm.train import stages
-from gradlab.llm.train.loop import NotFinite
+from gradlab.llm.train.loop import NotFinite, run_steps
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.ppo_rewards import advantages
@@ -330,6 +330,48 @@ def test_a_reward_that_fails_is_named_in_one_line(reward, line):
     with pytest.raises(ValueError, match=line) as caught:
         task.gradient(policy, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_reward_that_fails_leaves_all_steps_before_it_saved(tmp_path, capsys):
+    """The checkpoint is of the last whole batch, and from there on all bits are those of a run that did not fail."""
+
+    def trained(folder, fails):
+        calls = iter(range(100))
+
+        def reward(prompts, texts):
+            if next(calls) == fails:
+                raise RuntimeError("no more")
+            return share_of_e(prompts, texts)
+
+        policy, task = made(reward, steps=6, ppo_epochs=2, save_every=200, validate_every=0)
+        folder.mkdir(exist_ok=True)
+        try:
+            return run_steps(policy, task, folder, "key", {"loss": "ppo"}, "ppo"), weights(policy)
+        except ValueError as error:
+            return str(error), None
+
+    whole = trained(tmp_path / "whole", None)
+    assert trained(tmp_path / "stopped", 2)[0] == "reward mine failed: RuntimeError: no more"
+    assert "step 4 is saved, and the same command goes on after it" in capsys.readouterr().err
+    assert trained(tmp_path / "stopped", 0)[0] == "reward mine failed: RuntimeError: no more"
+    assert "is saved" not in capsys.readouterr().err, "no step was made"
+    summary, final = trained(tmp_path / "stopped", None)
+    assert summary["resumed_at"] == 4
+    assert torch.equal(final, whole[1])
+    lines = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "stopped")]
+    assert lines[0] == lines[1]
+    trained(tmp_path / "first", 0)
+    assert not (tmp_path / "first" / "checkpoints").exists()
+
+
+def test_a_run_does_not_go_on_with_another_micro(source, tmp_path):
+    """It decides which responses are drawn together, and so which are drawn."""
+    few = {"steps": 1, "reference_steps": 0, "samples": 2, "sample_length": 2, "ppo_epochs": 1, "held_out": 2}
+    (source / "ones.py").write_text("def reward(prompts, texts):\n    return [float(len(text)) for text in texts]\n")
+    few["reward"] = f"{source / 'ones.py'}:reward"
+    stages.train(settings_of(source, tmp_path, micro=2, **few))
+    with pytest.raises(ValueError, match=r"other settings, data or model \(micro: 2 there, 1 here\)"):
+        stages.train(settings_of(source, tmp_path, micro=1, **few))
 
 
 def test_a_reference_that_is_not_finite_stops_the_step_with_its_batch():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gradlab.console import printable
+from gradlab.console import printable, say
 from gradlab.llm.data.pairs import Pair
-from gradlab.llm.model.group import stop_asked
+from gradlab.llm.model.group import Elsewhere, stop_asked
 from gradlab.llm.train.checkpoints import CHECKPOINTS
 from gradlab.llm.train.stage_log import StageLog
 from gradlab.llm.train.trained_model import TrainedModel
@@ -63,6 +64,10 @@ class NotFinite(Exception):
         self.batch = batch
 
 
+class NoStep(ValueError):
+    """An error: what a step needs could not be had; all processes raise it, the model as the last step left it."""
+
+
 def check_finite(name: str, values: Tensor, step: int, index: np.ndarray) -> None:
     """Raise ``NotFinite`` where a value is not finite; every process sees the same values and stops alike."""
     if not bool(torch.isfinite(values).all()):
@@ -100,7 +105,7 @@ def run_steps(
         log,
         stop_asked(group) as asked,
     ):
-        steps = _Steps(policy, task, folder, key, log, asked)
+        steps = _Steps(policy, task, folder, key, log, asked, done)
         for step in range(done + 1, policy.steps + 1):
             row = steps.make(step)
             if look is not None:
@@ -124,6 +129,7 @@ class _Steps(Generic[M]):
     key: str
     log: StageLog
     asked: Callable[[], bool]
+    done: int  # the step after which this call goes on
 
     def make(self, step: int) -> dict[str, float]:
         """Make a step and log it; return its row."""
@@ -146,8 +152,7 @@ class _Steps(Generic[M]):
         every, last = self.policy.settings.log.save_every, step == self.policy.steps
         stop = (last or self.task.resumable(self.policy, step)) and self.asked()
         if stop or (not last and every and step % every == 0):
-            self.log.sync()
-            self.policy.save(self.folder / CHECKPOINTS, step, self.key)
+            self._write(step)
         if stop:
             raise KeyboardInterrupt
 
@@ -157,15 +162,33 @@ class _Steps(Generic[M]):
         seen = self.task.validate(policy) if policy.settings.log.validate_every else {}
         self.log.write(policy.steps + 1, seen)
         if self.asked():
-            self.log.sync()
-            policy.save(self.folder / CHECKPOINTS, policy.steps, self.key)
+            self._write(policy.steps)
             raise KeyboardInterrupt
         return seen
+
+    def _write(self, step: int) -> None:
+        """Write the checkpoint of a step, once its log is on the disk."""
+        self.log.sync()
+        self.policy.save(self.folder / CHECKPOINTS, step, self.key)
+
+    def _keep(self, step: int) -> None:
+        """Write the checkpoint of the last step before the training ends by an error, unless it is there already."""
+        every = self.policy.settings.log.save_every
+        if step <= self.done or (every and step % every == 0) or not self.task.resumable(self.policy, step):
+            return
+        self._write(step)
+        if self.policy.group.is_main:
+            say(f"gradlab: step {step} is saved, and the same command goes on after it", file=sys.stderr)
 
     def _gradient(self, step: int) -> dict[str, float]:
         """Compute the task's gradient; where a number is not finite, write the batch to a file and stop."""
         try:
             return self.task.gradient(self.policy, step)
+        except NoStep:
+            self._keep(step - 1)
+            if not self.policy.group.is_main:
+                raise Elsewhere from None
+            raise
         except NotFinite as error:
             words, batch = f"{error}", error.batch
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradlab.llm.train.section_settings import Baseline, PPOSettings
 
-_SMALL = 1e-4  # is added to a group's deviation, as in TRL: rewards that differ by rounding must not become 1 apart
+_SMALL = 1e-4  # is added to a deviation, as in TRL: rewards that differ by rounding must not become 1 apart
 
 
 def shaped(reward: Tensor, finished: Tensor, tokens: Tensor, settings: PPOSettings) -> Tensor:
@@ -20,10 +20,10 @@ def shaped(reward: Tensor, finished: Tensor, tokens: Tensor, settings: PPOSettin
     tokens    (N,) its length, the end included.
 
     In this order: each reward is clipped to ±``clip_reward``; ``unfinished_penalty`` is subtracted where a response did
-    not end, and ``length_penalty`` for each token; then ``whiten`` gives the batch mean 0 and standard deviation 1,
-    over all prompts; then ``normalize`` does so in each prompt's group. Sources: a penalty for responses without an end
-    and whitened rewards, TRL's PPO and RLOO; division by the group's deviation, GRPO (Shao et al. 2024, arXiv
-    2402.03300). The order is ours.
+    not end, and ``length_penalty`` for each token; then ``whiten`` gives the batch mean 0 and a standard deviation of
+    nearly 1, σ/(σ + 1e-4), over all prompts; then ``normalize`` does so in each prompt's group. Sources: a penalty for
+    responses without an end and whitened rewards, TRL's PPO and RLOO; division by the group's deviation, GRPO (Shao et
+    al. 2024, arXiv 2402.03300). The order is ours.
     """
     if settings.clip_reward is not None:
         reward = reward.clamp(-settings.clip_reward, settings.clip_reward)
@@ -32,9 +32,9 @@ def shaped(reward: Tensor, finished: Tensor, tokens: Tensor, settings: PPOSettin
     if settings.length_penalty:
         reward = reward - settings.length_penalty * tokens.to(reward)
     if settings.whiten:
-        reward = _standard(reward.view(1, -1), 0.0, correction=0).flatten()
+        reward = _standard(reward.view(1, -1), correction=0).flatten()
     if settings.normalize:
-        reward = _standard(reward.view(-1, settings.samples), _SMALL, correction=1).flatten()
+        reward = _standard(reward.view(-1, settings.samples), correction=1).flatten()
     return reward
 
 
@@ -59,7 +59,7 @@ def _alike(groups: Tensor) -> Tensor:
     return groups.amax(1, keepdim=True) == groups.amin(1, keepdim=True)
 
 
-def _standard(groups: Tensor, small: float, correction: int) -> Tensor:
-    """Return each row less its mean, over its standard deviation + ``small``; 0 where all of its values are equal."""
+def _standard(groups: Tensor, correction: int) -> Tensor:
+    """Return each row less its mean, over its standard deviation + ``_SMALL``; 0 where all of its values are equal."""
     mean, deviation = groups.mean(1, keepdim=True), groups.std(1, correction=correction, keepdim=True)
-    return ((groups - mean) / (deviation + small)).masked_fill(_alike(groups), 0.0)
+    return ((groups - mean) / (deviation + _SMALL)).masked_fill(_alike(groups), 0.0)

@@ -14,9 +14,10 @@ from torch import Tensor
 from gradlab.console import say
 from gradlab.llm.data.batches import Row, batch_at
 from gradlab.llm.data.prepare import Data
-from gradlab.llm.model.group import Group
+from gradlab.llm.model.group import Elsewhere, Group
 from gradlab.llm.model.rewards import CheckedReward, load_reward
 from gradlab.llm.model.sampling import Samples, sample, texts
+from gradlab.llm.train.loop import NoStep
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.ppo_rewards import advantages, alike, shaped
 
@@ -39,16 +40,27 @@ class Scorer:
         return cls(reward, reward.prompts(prompts, policy.settings.template, tokenizer))
 
     def __call__(self, places: Sequence[int], responses: list[str], group: Group) -> Tensor:
-        """Return rewards (N,), of which each process computes a share; ValueError where a process cannot.
+        """Return rewards (N,), of which each process computes a share; ``NoStep`` where a process cannot.
 
         places  of each response: the place of its prompt among the training prompts.
         """
         share = slice(group.rank, None, group.size)
         rewards = torch.zeros(len(responses), dtype=torch.float64)
         read = [self.prompts[place] for place in places[share]]
-        scored = group.on_all(lambda: self.reward(read, responses[share]))
+        scored = group.on_all(lambda: self._scored(read, responses[share]))
+        try:
+            group.on_all(lambda: _check(scored))
+        except (ValueError, Elsewhere) as error:
+            raise NoStep(str(error)) from error
         rewards[share] = torch.as_tensor(scored, dtype=torch.float64)
         return group.total(rewards)
+
+    def _scored(self, prompts: Sequence[Any], responses: list[str]) -> np.ndarray | ValueError:
+        """Return rewards, or the error that says what is wrong with them; any other error is raised."""
+        try:
+            return self.reward(prompts, responses)
+        except ValueError as error:
+            return error
 
 
 @dataclass
@@ -68,7 +80,7 @@ class Batch:
     ref_logp: Tensor
     """log π_ref."""
     shown: list[dict[str, Any]]
-    """The samples of the first ``SHOWN`` prompts, for a person."""
+    """The samples of ``SHOWN`` prompts, for a person: first those of one reward, which ``zero_variance`` counts."""
     old_logp: Tensor | None = None
     """log π_old as the first step on the batch computes it, so that ρ is exactly 1 there; None before that step."""
     logp: Tensor | None = None
@@ -163,9 +175,10 @@ def _shown(
     prompts: Sequence[Any], samples: Samples, responses: Sequence[str], raw: Tensor, judged: Tensor | None,
     reward: Tensor, logratio: Tensor,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return, for each of the first ``SHOWN`` prompts, the prompt and its responses with their rewards and KL."""
+    """Return ``SHOWN`` prompts, each with its responses and their rewards and KL; those that teach nothing first."""
     each = len(responses) // len(prompts)
     same = alike(reward, each)
+    first = sorted(range(len(prompts)), key=lambda at: not same[at])
     return [
         {
             "prompt": prompts[at], "same_reward": bool(same[at]),
@@ -178,8 +191,13 @@ def _shown(
                 for n in range(at * each, (at + 1) * each)
             ],
         }
-        for at in range(min(SHOWN, len(prompts)))
+        for at in first[:SHOWN]
     ]  # fmt: skip
+
+
+def _check(scored: object) -> None:
+    if isinstance(scored, ValueError):
+        raise scored
 
 
 def _constant(name: str, reward: Tensor) -> str:

@@ -68,7 +68,8 @@ class PPOSettings:
     reward: Annotated[str | None, optional("SPEC")] = None
     """PPO's reward, and only PPO's: a sequence classifier or a safe-rlhf score model, as folder or hub name
     (SPEC#LABEL names one of several outputs), MODULE:FUNCTION or FILE.py:FUNCTION. A function takes a list of prompts
-    and a list of as many responses, all of them texts, and returns one number per response."""
+    and a list of as many responses, all of them texts, and returns one number per response. Prompts are whole, also
+    where `max_length` shortens what the model sees."""
     judge: Annotated[str | None, optional("SPEC")] = None
     """A second reward, as for `reward`, that judges PPO's samples and is never trained on: it shows a reward that is
     won at the cost of what was meant."""
@@ -108,7 +109,8 @@ class LogSettings:
     validate_every: int = 50
     """Steps between two looks at the held-out pairs; 0: none."""
     samples_every: int = 50
-    """Steps between two looks at the responses that PPO samples, in samples.jsonl; 0: none."""
+    """Steps between two looks at the responses that PPO samples, in samples.jsonl: of a few prompts, first of those
+    whose responses all have one reward; 0: none."""
     save_every: int = 200
     """Steps between two checkpoints; 0: only the finished stage is kept."""
     keep: int = 2
