@@ -24,12 +24,13 @@ from transformers.utils import logging
 from gradlab.cli import evaluate_command
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.tokens import encode_prompt
 from gradlab.llm.demo.token_task import task_tokenizer, true_reward, write_task
 from gradlab.llm.judge import evaluate as module
 from gradlab.llm.judge import systems
 from gradlab.llm.judge.evaluate import evaluate, evaluate_runs, may_offend
 from gradlab.llm.judge.evaluation_table import notes, summary, table, with_interval
-from gradlab.llm.judge.systems import open_run, prompts_of, response_length
+from gradlab.llm.judge.systems import open_run, prompt_ids, prompts_of, response_length
 from gradlab.llm.look.samples_page import Shown, samples_page
 from gradlab.llm.model.finished import read_done, write_done
 from gradlab.llm.model.loading import load_model, model_hash, save_folder, small_llama
@@ -281,6 +282,23 @@ def test_means_are_compared_with_means(run, frame, tmp_path):
     whole = {name: json.loads((run / "evaluation" / "parts" / f"{name}.json").read_text())["pairs"] for name in parts}
     h = (np.array(whole["dpo"]) - whole["reference"]).reshape(-1, 2) / sizes
     assert row["margin"] == pytest.approx((h[:, 0] - h[:, 1]).mean(), abs=1e-5)
+
+
+def test_responses_are_sampled_after_the_tokens_that_were_trained_on(run):
+    """Where tokens merge over a prompt's end, these are fewer than the prompt's text has."""
+    opened = open_run(run)
+    merged = [dataclasses.replace(pair, prompt=pair.prompt[:-1]) for pair in opened.data.encoded]
+    opened = dataclasses.replace(opened, data=dataclasses.replace(opened.data, encoded=merged))
+    pairs, ids = prompts_of(opened, None, 12)
+    trained = {pair.prompt: list(encoded.prompt) for pair, encoded in reversed(opened.held_out)}
+    assert ids == [trained[pair.prompt] for pair in pairs]
+    assert [len(one) for one in ids] == [4] * len(ids)
+    assert [prompt_ids(opened, pair.prompt, 12) for pair in pairs] == ids, "a study asks the same"
+    whole = encode_prompt(pairs[0].prompt, opened.tokenizer, "plain")
+    assert prompt_ids(opened, pairs[0].prompt, 37) == [whole[0], *whole[-2:]], "no room: shortened as text"
+    assert pairs[0].prompt + pairs[1].prompt not in trained
+    asked = pairs[0].prompt + pairs[1].prompt
+    assert prompt_ids(opened, asked, 12) == encode_prompt(asked, opened.tokenizer, "plain")
 
 
 def test_prompts_are_asked_once_and_a_long_one_keeps_its_end(run):

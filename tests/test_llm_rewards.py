@@ -142,6 +142,17 @@ def test_a_long_text_loses_its_beginning(one_output):
     assert reward.function.cut == 1
 
 
+def test_a_text_begins_once_where_a_chat_template_has_written_its_beginning(one_output):
+    model, spec = one_output
+    reward = load_reward(spec)
+    with torch.no_grad():
+        expected = [float(model(input_ids=torch.tensor([ids("hello good day")])).logits[0, 0])]
+    assert reward(["hello"], [" good day"]) == pytest.approx(expected, abs=1e-6)
+    assert reward(["<s>hello"], [" good day"]) == pytest.approx(expected, abs=1e-6)
+    long = reward(["<s>" + "hello " * 40], ["good bad day"])
+    assert long == pytest.approx([float(alone(model, "hello " * 28 + "good bad day")[0])], abs=1e-6)
+
+
 def test_messages_are_written_by_the_rewards_own_chat_template(folder, one_output):
     tokenizer = words()
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}"

@@ -39,8 +39,8 @@ class EvaluateCommand:
     cost: Annotated[str | None, _NONE] = None
     """A cost, named as a reward is; a response is safe where its cost is below 0."""
     reward_template: Literal["run", "chat"] = "run"
-    """The text that a classifier reads: `run`, the text that the model saw; `chat`, the messages in the classifier's
-    chat template."""
+    """The text that a classifier reads: `run`, what the model's template writes; `chat`, the messages in the
+    classifier's chat template."""
     prompts: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(left out: all)")] = None
     """How many of the held-out prompts are answered."""
     samples: int = 4

@@ -132,13 +132,21 @@ def _tokens(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: list[in
     plain: Any = tokenizer(
         texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )["input_ids"]
-    return [ids if ids[: len(start)] == start else start + ids for ids in plain]
+    return [begun_once(start + ids, start) for ids in plain]
+
+
+def begun_once(ids: list[int], start: list[int]) -> list[int]:
+    """Return ids that begin with ``start`` without a second one after it, which a chat template has written."""
+    return ids[len(start) :] if start and ids[: 2 * len(start)] == 2 * start else ids
 
 
 def _start(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[int]:
-    """Return the ids that the tokenizer puts before every text by itself; a chat template writes them itself."""
-    if template == "chat":
-        return []
+    """Return the ids that begin every text; a chat template writes them itself."""
+    return [] if template == "chat" else start_of(tokenizer)
+
+
+def start_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that the tokenizer puts before every text by itself."""
     probe: Any = tokenizer("a", return_special_tokens_mask=True)
     mask = probe["special_tokens_mask"]
     return probe["input_ids"][: mask.index(0) if 0 in mask else 0]

@@ -60,8 +60,9 @@ def evaluate(
     reward      the reward by which responses are compared, see ``load_reward``; "{out}" in it stands for the folder.
     cost        likewise a cost; below 0 is safe, as in safe-rlhf's cost models.
     reward_template
-                the text that a classifier of reward or cost reads: None, the text that the model saw; "chat", the
-                messages in the classifier's chat template.
+                the text that a classifier of reward or cost reads: None, what the model's template writes; "chat",
+                the messages in the classifier's chat template. Prompts are whole, also where the model saw shorter
+                ones.
     prompts     how many of the held-out prompts are answered; left out: all.
     samples     responses per prompt. temperature, seed: as in ``sample``.
     length      the most tokens in a response; left out: 128, or half of the training's max_length where that is less.

@@ -14,9 +14,8 @@ import torch
 
 from gradlab.checks import count, in_words, one_of, positive
 from gradlab.llm.data.pair_forms import Prompt
-from gradlab.llm.data.tokens import encode_prompt
 from gradlab.llm.data.turn_ends import turn_ends
-from gradlab.llm.judge.systems import Run, System, models_of, open_run, prompts_of, response_length
+from gradlab.llm.judge.systems import Run, System, models_of, open_run, prompt_ids, prompts_of, response_length
 from gradlab.llm.model.group import Precision, start_group
 from gradlab.llm.model.loading import generation_of, load_model, weights_hash
 from gradlab.llm.model.sampling import sample, texts
@@ -128,8 +127,7 @@ def _kept(
     file: Path, run: Run, system: System, prompts: Mapping[str, Prompt], longest: int, sampling: Sampling
 ) -> Kept:
     """Return a system's samples as a file, which is written unless it is there."""
-    room = run.settings["max_length"] - longest
-    ids = [encode_prompt(prompt, run.tokenizer, run.settings["template"], room) for prompt in prompts.values()]
+    ids = [prompt_ids(run, prompt, longest) for prompt in prompts.values()]
     with start_group(sampling.device) as group:
         precision: Precision = system.precision if group.device.type == "cuda" else "fp32"
         key = fingerprint(

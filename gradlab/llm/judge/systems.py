@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 from gradlab.checks import count, one_of, resolved
 from gradlab.console import say
 from gradlab.llm.data.batches import Row, pair_rows
+from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import DECIDING, Data, prepare
 from gradlab.llm.data.template_dates import TemplateDate, fix_date
@@ -71,6 +73,14 @@ class Run:
     def held_out(self) -> list[tuple[Pair, Encoded]]:
         """Return the held-out pairs, as text and as tokens."""
         return [(self.data.pairs[index], self.data.encoded[index]) for index in self.data.held_out]
+
+    @functools.cached_property
+    def asked(self) -> dict[str, tuple[Pair, Encoded]]:
+        """Return the first held-out pair of each prompt, as text and as tokens, by the prompt's text."""
+        first: dict[str, tuple[Pair, Encoded]] = {}
+        for pair, encoded in self.held_out:
+            first.setdefault(prompt_text(pair.prompt, self.settings["template"], self.tokenizer), (pair, encoded))
+        return first
 
 
 @dataclass(frozen=True)
@@ -163,22 +173,32 @@ def response_length(run: Run, longest: int | None) -> int:
 def prompts_of(run: Run, number: int | None, longest: int) -> tuple[list[Pair], list[list[int]]]:
     """Return the first ``number`` held-out pairs with different prompts (None: all), and their prompts as tokens.
 
-    A prompt that would leave no room for ``longest`` tokens becomes shorter, as in ``tokens.encode_pairs``; ValueError
-    where its last turn leaves none.
+    ValueError where a prompt's last turn leaves no room for ``longest`` tokens; see ``prompt_ids``.
     """
     count("prompts", 1 if number is None else number, 1)
-    template, room = run.settings["template"], run.settings["max_length"] - response_length(run, longest)
-    pairs: dict[str, Pair] = {}
-    for pair, _ in run.held_out:
-        pairs.setdefault(prompt_text(pair.prompt, template, run.tokenizer), pair)
-    chosen = list(pairs.values())[:number]
+    longest = response_length(run, longest)
+    chosen = [pair for pair, _ in list(run.asked.values())[:number]]
     tokens = []
     for pair in chosen:
         try:
-            tokens.append(encode_prompt(pair.prompt, run.tokenizer, template, room))
+            tokens.append(prompt_ids(run, pair.prompt, longest))
         except ValueError as error:
             raise ValueError(f"length must be less for {run.out}: {pair.place}: {error}") from None
     return chosen, tokens
+
+
+def prompt_ids(run: Run, prompt: Prompt, longest: int) -> list[int]:
+    """Return a prompt's tokens, with room for ``longest`` more: a held-out pair's are those that its responses follow.
+
+    These may be fewer than the prompt's text has, where tokens merge over its end. A prompt that would leave no room,
+    or that no held-out pair has, becomes tokens by itself, and shorter as in ``tokens.encode_pairs``; ValueError where
+    its last turn leaves none.
+    """
+    template, room = run.settings["template"], run.settings["max_length"] - longest
+    known = run.asked.get(prompt_text(prompt, template, run.tokenizer))
+    if known is not None and len(known[1].prompt) <= room:
+        return list(known[1].prompt)
+    return encode_prompt(prompt, run.tokenizer, template, room)
 
 
 def draw(run: Run, prompts: Sequence[Sequence[int]], plan: Plan, folder: Path) -> dict[str, Drawn]:

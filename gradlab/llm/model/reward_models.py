@@ -16,6 +16,7 @@ from gradlab.llm.data.batches import dealt, padded
 from gradlab.llm.data.fewer_turns import Turns, with_fewer_turns
 from gradlab.llm.data.pair_forms import Prompt
 from gradlab.llm.data.templates import BEAVER_START, chat_text, prompt_text
+from gradlab.llm.data.tokens import begun_once, start_of
 from gradlab.llm.model.finished import check_model
 from gradlab.llm.model.reading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
@@ -38,7 +39,7 @@ class Scorer:
         self.model, self.tokenizer, self.batch, self.reads = model, tokenizer, batch, reads
         self.ends, self.max_length, self.column = ends, max_length, column
         self.cut = 0  # texts that were too long
-        self.pad = tokenizer.pad_token_id
+        self.pad, self.start = tokenizer.pad_token_id, start_of(tokenizer)
         if column is not None:  # classifiers on decoders read the last token that is no padding by their own config
             config = model.config.get_text_config()
             if isinstance(config.pad_token_id, int) and 0 <= config.pad_token_id < config.vocab_size:
@@ -77,11 +78,14 @@ class Scorer:
         return logit - logits[:, others].logsumexp(1)
 
     def encoded(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of texts, at most ``max_length`` of each; a longer text loses its beginning."""
+        """Return the token ids of texts, at most ``max_length`` of each; a longer text loses its beginning.
+
+        The tokenizer's BOS stands before each text once, also where a chat template has written it.
+        """
         how = {"add_special_tokens": self.reads != "chat", "verbose": False}
         ids: list[list[int]] = self.tokenizer(list(texts), **how)["input_ids"]
         end = [self.tokenizer.eos_token_id] if self.ends else []
-        ids = [text if text[-1:] == end else text + end for text in ids]
+        ids = [begun_once(text if text[-1:] == end else text + end, self.start) for text in ids]
         for index, text in enumerate(ids):
             if len(text) > self.max_length:
                 self.cut += 1

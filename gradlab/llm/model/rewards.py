@@ -23,7 +23,10 @@ from gradlab.store.files import file_hash
 
 
 class Reward(Protocol):
-    """A function of prompts, as the text that the model saw, and as many responses; it returns as many rewards."""
+    """A function of prompts, as the model's template writes them, and as many responses; it returns as many rewards.
+
+    A prompt is whole, also where the model saw a shorter one, which fits into its ``max_length``.
+    """
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str], /) -> Sequence[float]: ...  # noqa: D102
 
@@ -33,7 +36,7 @@ class CheckedReward:
 
     name      what messages and tables call it.
     template  "chat": it reads messages, through its own chat template; "beaver": safe-rlhf's text; None: the text that
-              the model saw.
+              the model's template writes. All are whole, also where the model's prompt was shortened.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, template: str | None = None) -> None:
