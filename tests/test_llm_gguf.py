@@ -321,7 +321,7 @@ def test_four_commands_lead_from_pairs_to_a_merged_model(cache, tmp_path, monkey
     said = capsys.readouterr().out
     assert "runs/mine-merged" in said
     assert sorted(path.name for path in (tmp_path / "runs/mine").iterdir() if path.is_dir()) == [
-        "bdpo", "cache", "dpo", "evaluation", "length-dpo",
+        "bdpo", "cache", "dpo", "evaluation", "fixed-weight", "length-dpo",
     ]  # fmt: skip
     assert load_model("runs/mine-merged").config.model_type == "llama"
     assert load_tokenizer("runs/mine-merged").chat_template == TEMPLATE
