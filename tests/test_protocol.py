@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,20 +174,36 @@ def test_a_folder_goes_on_with_its_plan_and_the_kept_manifest_has_the_hashes(beg
 
 @pytest.mark.parametrize(
     ("file", "words"),
-    [(f"plan/{SMALL.name}", "another plan;"), ("plan/smollm2-135m-training.toml", "another training;"),
-     ("plan/small_judges.py", "another reward, cost;"), ("pairs.jsonl", "another data of safe-rlhf, data of hh;"),
-     ("model/config.json", "another model;")],
+    [(f"plan/{SMALL.name}", "another plan"), ("plan/smollm2-135m-training.toml", "another training"),
+     ("plan/small_judges.py", "another reward"), ("pairs.jsonl", "another data of safe-rlhf"),
+     ("model/config.json", "another model")],
 )  # fmt: skip
 def test_another_plan_in_the_same_folder_is_refused(file, words, begun, capsys):
     command, folder, ran = begun
     assert main(command) == 0, capsys.readouterr().err
+    ran_once = len(ran)
+    next((folder / "out").rglob("evaluation.parquet")).unlink()  # a command is left, which needs all that decides
     with open(folder / file, "a", encoding="utf-8") as opened:
         opened.write("\n")
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert words in said
+    assert f"{words} (plan.json has " in said
     assert said.count("\n") == 1
+    assert len(ran) == ran_once == 24
+
+
+def test_a_finished_folder_is_judged_without_model_pairs_and_judges(begun, capsys):
+    command, folder, ran = begun
+    assert main(command) == 0, capsys.readouterr().err
+    shutil.rmtree(folder / "model")
+    (folder / "pairs.jsonl").unlink()
+    (folder / "plan" / "small_judges.py").unlink()
+    assert main(command) == 0, capsys.readouterr().err
     assert len(ran) == 24
+    with open(folder / "plan" / SMALL.name, "a", encoding="utf-8") as opened:
+        opened.write("# another\n")
+    assert main(command) == 2
+    assert "another plan (plan.json has " in capsys.readouterr().err
 
 
 def test_finished_commands_of_an_unknown_plan_are_refused(begun, capsys):
@@ -194,7 +211,9 @@ def test_finished_commands_of_an_unknown_plan_are_refused(begun, capsys):
     assert main(command) == 0, capsys.readouterr().err
     (folder / "out" / "plan.json").unlink()
     assert main(command) == 2
-    assert "out must be a new folder or have plan.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "out must be a new folder or have plan.json" in said
+    assert "move it away" in said
 
 
 @pytest.mark.parametrize("file", [SEVEN, SMALL], ids=lambda file: file.stem)

@@ -59,8 +59,7 @@ class ProtocolCommand:
             say("\n".join(map(str, todo)))
             say(f"\n{page.page(chosen, bound=seven_billion.MARGIN)}")
             return 0
-        found = frozen.decided(chosen, data, self.model)
-        frozen.freeze(out, found, todo)
+        found = frozen.freeze(chosen, out, todo, data, self.model)
         steps.run(chosen, todo)
         frame = steps.joined(chosen, out)
         rows: list[Judged] = seven_billion.verdict({"evaluation": frame})

@@ -1,7 +1,7 @@
 """Train a pretrained model on declared tasks with every method, and keep a small frame per finished run.
 
-A run is one method and one seed. It takes 15 to 60 minutes on one core, with PPO more. Finished runs are not
-repeated, an interrupted one goes on where it was, and --minutes ends a slice.
+A run is one method and one seed. It takes a quarter of an hour to an hour and a half on one core, with PPO
+more. Finished runs are not repeated, an interrupted one goes on where it was, and --minutes ends a slice.
 """
 
 from __future__ import annotations

@@ -161,7 +161,8 @@ CAPTIONS = {
         "known. Right: real pairs of HH-RLHF, accuracy on held-out pairs at equal weight of pairs whose winner is "
         "shorter and pairs whose winner is longer, so that a rule by length alone scores ½. A line is one method at "
         "one β, from the reference through its looks, means over three seeds with 95% t intervals; larger marks are "
-        "the ends. At one KL, a method is better where its line lies above. A task is shown once its core is whole."
+        "the ends. At one KL, a method is better where its line lies above. A task is shown once all of its runs are "
+        "there."
     ),
     "pretrained-likelihood": (
         "Runs on a pretrained model: how far the log-probabilities of held-out winners (across) and losers (up) have "

@@ -84,8 +84,9 @@ def _sides(runs: Runs, task: str) -> str:
     return (
         f"The losers' parameter gradient in DPO's batches is {math.exp(larger):.2f} [{math.exp(low):.2f}, "
         f"{math.exp(high):.2f}] times the winners', and under bDPO {math.exp(changed):.2f} [{math.exp(down):.2f}, "
-        f"{math.exp(up):.2f}] times that. {inside:.0%} of DPO's steps lie in the band, where their own winners rise to "
-        f"first order; held-out winners have moved by {f'{moved:+.2f}'.replace('-', '−')} nats at the end."
+        f"{math.exp(up):.2f}] times that. {inside:.0%} of DPO's steps lie in the band, where a plain gradient step "
+        "would raise their own winners (the trainings used Adam); held-out winners have moved by "
+        f"{f'{moved:+.2f}'.replace('-', '−')} nats at the end."
     )
 
 

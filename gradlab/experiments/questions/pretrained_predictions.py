@@ -15,7 +15,7 @@ import pandas as pd
 
 from gradlab.experiments.predictions import Outcome, Prediction, by_interval
 from gradlab.experiments.questions.language_models_weights import length_explains, weighed
-from gradlab.experiments.questions.pretrained_comparisons import REWARD, RIGHT
+from gradlab.experiments.questions.pretrained_comparisons import REWARD, RIGHT, Value
 from gradlab.experiments.questions.pretrained_runs import CORE, HALF, LENGTH, REFERENCE, SHORT, Runs, of_task
 from gradlab.experiments.questions.pretrained_sides import LARGER, side_steps
 from gradlab.stats.equivalence import mean_of
@@ -77,6 +77,17 @@ def _level(column: str, method: str, **bounds: float) -> Callable[[pd.DataFrame]
     return check
 
 
+def _near(value: Value, size: str, where: str = "") -> tuple[Prediction, Prediction]:
+    """Return the predictions that bDPO ends within the margin of two controls; ``size`` is the margin in words."""
+    bounds = {"least": -value.margin, "most": value.margin}
+    return (
+        Prediction(f"bDPO ends within {size} of DPO at β/2{where}.", _difference(value.column, "bdpo", HALF, **bounds)),
+        Prediction(
+            f"It ends within {size} of length-weighted DPO.", _difference(value.column, "bdpo", LENGTH, **bounds)
+        ),
+    )
+
+
 _NAMES = {"r2": "R²", "controlled": "accuracy", "larger": "log(‖g_l‖/‖g_w‖)", "inside": "share of steps"}
 _BOTH_FALL = (
     Prediction(
@@ -94,14 +105,7 @@ PREDICTIONS: dict[str, tuple[Prediction, ...]] = {
             "At one learning rate DPO moves farther from the reference at β/2 than at 2β.",
             _difference("kl", HALF, "dpo-double", least=0.0),
         ),
-        Prediction(
-            f"bDPO ends within {REWARD.margin:g} points of true reward of DPO at β/2.",
-            _difference("reward", "bdpo", HALF, least=-REWARD.margin, most=REWARD.margin),
-        ),
-        Prediction(
-            f"It ends within {REWARD.margin:g} points of true reward of length-weighted DPO.",
-            _difference("reward", "bdpo", LENGTH, least=-REWARD.margin, most=REWARD.margin),
-        ),
+        *_near(REWARD, f"{REWARD.margin:g} points of true reward"),
         *_BOTH_FALL,
         Prediction(
             "Under the reference the share of tokens explains between half and nine tenths of the variance of λ.",
@@ -110,14 +114,7 @@ PREDICTIONS: dict[str, tuple[Prediction, ...]] = {
     ),
     "hh": (
         Prediction("DPO's length-controlled accuracy is above ½.", _level("controlled", "dpo", least=0.5)),
-        Prediction(
-            f"bDPO ends within {RIGHT.margin:.0%} of pairs of DPO at β/2 in length-controlled accuracy.",
-            _difference("controlled", "bdpo", HALF, least=-RIGHT.margin, most=RIGHT.margin),
-        ),
-        Prediction(
-            f"It ends within {RIGHT.margin:.0%} of pairs of length-weighted DPO.",
-            _difference("controlled", "bdpo", LENGTH, least=-RIGHT.margin, most=RIGHT.margin),
-        ),
+        *_near(RIGHT, f"{RIGHT.margin:.0%} of pairs", " in length-controlled accuracy"),
         *_BOTH_FALL,
         Prediction(
             "In DPO's batches the losers' parameter gradient is as large as the winners', within a fifth.",

@@ -360,8 +360,9 @@ _ON_A_PRETRAINED_MODEL: dict[str, Claim] = {  # open question 3, and what length
         f"±{ELSEWHERE.margin:g} nats per pair count as none. What could explain the effect away: DPO at "
         f"β/2; length-weighted DPO; DPO {_PRETRAINED_EQUAL}. Robustness: the log-probability of winners alone, and the "
         f"mean of winners' and losers', added before any run on real pairs; equal KL once more. {_PRETRAINED_SHARED}. "
-        "Context: how many of DPO's steps lie in the band (arXiv 2604.18239), in which a step raises its own batch's "
-        "winners; where held-out winners fall all the same, it is not their losers that push them down. "
+        "Context: how many of DPO's steps lie in the band (arXiv 2604.18239), in which a plain gradient "
+        "step raises the winners of its own batch. The trainings used Adam, under which that is an association; and it "
+        "does not say why held-out winners fall. "
         f"{pretrained_sides.ADDED}",
         changes="An interval on the other side of 0 or within the margin; for balance, a control that does as well.",
         figures=("pretrained-likelihood", "pretrained-sides"),

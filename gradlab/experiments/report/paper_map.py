@@ -284,7 +284,7 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
             "A pretrained model", "Is it balance, the halved β, or the lengths? Here a small pretrained model, on "
             "openings whose reward is known and on pairs of HH.", "ours", ("gradlab.llm.real.runs.run_units",),
             ("pretrained-frontier", "pretrained-likelihood", "pretrained-length", "pretrained-sides"),
-            "gradlab real --model MODEL",
+            "gradlab real --model MODEL --data PAIRS",
             ("pretrained-length", "pretrained-gain", "pretrained-mass", "ablation", "log-ratio", "ppo",
              "ratio-corrected", "symmetric-unstable"),
         ),

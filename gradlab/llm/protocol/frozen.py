@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gradlab.console import say
@@ -31,7 +31,7 @@ def decided(plan: Plan, data: Mapping[str, str] | None = None, model: str | None
     versions apart; a copy on the machine by its files. Errors are those of reading them.
     """
     settings = training_of(plan)
-    found: dict[str, str | None] = {"plan": plan.digest, "training": file_hash(plan.beside(plan.training))}
+    found = _files(plan)
     found["model"] = weights_hash(model or plan.model)
     for arm in plan.arms:
         found[f"data of {arm.name}"] = source_key((data or {}).get(arm.name, arm.data), settings.split)
@@ -44,21 +44,45 @@ def decided(plan: Plan, data: Mapping[str, str] | None = None, model: str | None
     return found
 
 
-def freeze(out: Path, found: Mapping[str, str | None], todo: list[Step]) -> None:
-    """Keep what ``decided`` returned in ``out``/plan.json at the first command; later, check that nothing has changed.
+def freeze(
+    plan: Plan, out: Path, todo: Sequence[Step], data: Mapping[str, str] | None = None, model: str | None = None
+) -> dict[str, str | None]:  # fmt: skip
+    """Keep what ``decided`` returns in ``out``/plan.json at the first command; later, check that nothing has changed.
+
+    Return it. A folder in which every command is done needs neither model nor pairs nor judges any more: of it the
+    plan's files alone are compared.
 
     ValueError with one line where the folder was begun with another plan, or holds finished commands and no record.
     """
-    file = out / FROZEN
-    if file.is_file():
-        kept = read_sealed(file)["decided"]
-        if other := [name for name in {**kept, **found} if kept.get(name) != found.get(name)]:
+    file, done = out / FROZEN, [step.made for step in todo if step.made.is_file()]
+    if not file.is_file():
+        if done:
             raise ValueError(
-                f"out must be the folder of one plan: {out} was begun with another {', '.join(other)}; restore what "
-                "has changed, or name another folder"
+                f"out must be a new folder or have {FROZEN}, got {out}, where {done[0]} is of an unknown plan; move it "
+                "away, and the same command begins anew"
             )
-        return
-    if done := next((step.made for step in todo if step.made.is_file()), None):
-        raise ValueError(f"out must be a new folder or have {FROZEN}, got {out}, where {done} is of an unknown plan")
-    write_whole({file: sealed({"decided": dict(found)})})
-    say(f"the plan is frozen: hashes of all that decides its numbers are in {file}")
+        found = decided(plan, data, model)
+        write_whole({file: sealed({"decided": found})})
+        say(f"the plan is frozen: hashes of all that decides its numbers are in {file}")
+        return found
+    kept: dict[str, str | None] = read_sealed(file)["decided"]
+    found = {**kept, **_files(plan)} if len(done) == len(todo) else decided(plan, data, model)
+    other = [
+        f"{name} ({FROZEN} has {_short(kept.get(name))}, got {_short(found.get(name))})"
+        for name in {**kept, **found} if kept.get(name) != found.get(name)
+    ]  # fmt: skip
+    if other:
+        raise ValueError(
+            f"out must be the folder of one plan: {out} was begun with another {', '.join(other)}; restore what has "
+            "changed, or name another folder"
+        )
+    return found
+
+
+def _files(plan: Plan) -> dict[str, str | None]:
+    """Return the hashes of the plan's files."""
+    return {"plan": plan.digest, "training": file_hash(plan.beside(plan.training))}
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else f"{digest[:12]}…"

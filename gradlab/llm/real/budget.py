@@ -117,5 +117,7 @@ def page() -> str:
         "", *table(kinds()), "",
         "**Since:** the 21 trainings of known took 13 to 51 minutes each, 31 on average and 10.8 hours of one core in "
         "all, where 5.2 were planned: other work ran on the same two cores. The last seed's, with the least of it, "
-        "took 19 on average. What each took is told in [OPEN-QUESTIONS.md](../../OPEN-QUESTIONS.md).", "",
+        "took 19 on average. The first two trainings of hh took 67 and 91 minutes where 31.8 were planned, again "
+        "beside other work; at that rate the core would take 19 hours on 2 cores. Frames have the seconds of each "
+        "run, and [OPEN-QUESTIONS.md](../../OPEN-QUESTIONS.md) their range.", "",
     ])  # fmt: skip

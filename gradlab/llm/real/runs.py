@@ -177,6 +177,7 @@ class _Looks:
             with frozen(policy):
                 self._look(policy, step)
         if time.time() >= self.until:
+            self.until = math.inf  # a second signal would stop at once, without a checkpoint
             signal.raise_signal(signal.SIGINT)
 
     def at_start(self) -> None:
