@@ -6,7 +6,7 @@ import pytest
 from node import WEB
 from web_page import note_problems
 
-from gradlab.widgets import SigmoidExplorer, VarianceExplorer
+from gradlab.widgets import GridExplorer, SigmoidExplorer, VarianceExplorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -14,11 +14,12 @@ MODEL = """
   const lab = await import(URL.createObjectURL(new Blob([CODE], { type: "text/javascript" })));
   const listeners = {};
   const model = {
-    data: GIVEN, sent: 0,
+    data: GIVEN, sent: 0, asked: [],
     get: (name) => model.data[name],
     set: (name, value) => model.update({ [name]: value }),
     save_changes: () => model.sent++,
-    send: () => {},
+    send: (question) => model.asked.push(question),
+    tell: (answer) => (listeners["msg:custom"] ?? []).forEach((listener) => listener(answer, [])),
     on: (event, listener) => (listeners[event] ??= []).push(listener),
     off: (event, listener) => (listeners[event] = (listeners[event] ?? []).filter((one) => one !== listener)),
     update(changes) {  // all at once, then told one by one, as Backbone does
@@ -45,11 +46,13 @@ def shown(chromium):
     """A function that shows an explorer's widget twice; at the end there must have been no error."""
     pages, problems = [], []
 
-    def show(explorer):
+    def show(explorer, *, clock=False):
         one = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
         note_problems(one, problems)
         pages.append(one)
         one.goto("about:blank")
+        if clock:
+            one.clock.install()
         code = json.dumps((WEB / "gradlab.js").read_text("utf-8"))
         one.evaluate(f"async () => {{ const CODE = {code}; const GIVEN = {json.dumps(traits(explorer))}; {MODEL} }}")
         explorer.close()
@@ -104,6 +107,26 @@ def test_python_hears_of_a_drag_when_it_rests_and_before_it_is_asked(shown):
     page.evaluate(moves.replace("100, 200, 300", "400"))
     page.get_by_role("button", name="copy as Python").first.click()
     assert page.evaluate("() => asked") == ["python", 2]  # what is copied is what is seen
+
+
+def test_a_kernel_that_does_not_answer_is_said_until_it_does(shown):
+    explorer = GridExplorer()
+    answer = explorer.front._answer
+    page = shown(explorer, clock=True)
+    said = page.locator(".gl-trouble")
+    questions = "() => model.asked.splice(0)"
+    assert page.evaluate("() => model.asked.length") > 0
+    page.clock.fast_forward(19_000)
+    assert not any(said.all_inner_texts())
+    page.clock.fast_forward(2_000)
+    late = [text.startswith("The kernel has not answered for 20 seconds") for text in said.all_inner_texts()]
+    assert sum(late) == 2  # one per view
+    while found := page.evaluate(questions):
+        for question in found:
+            reply, _ = answer(question)
+            page.evaluate("given => model.tell(given)", {**reply, "to": question["number"]})
+        page.clock.run_for(100)
+    page.wait_for_function("() => [...document.querySelectorAll('.gl-trouble')].every((one) => one.textContent === '')")
 
 
 CHARTS = {"charts": [], "outcome": ["", ""]}

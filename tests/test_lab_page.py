@@ -444,6 +444,22 @@ def test_links_lead_to_each_explorer_while_the_page_is_open(opened):
 
 @browser_test
 @pytest.mark.slow
+def test_a_link_that_is_followed_before_a_change_is_noted_in_the_address_is_not_lost(opened):
+    late = "addEventListener('hashchange', (event) => event.isTrusted && event.stopImmediatePropagation())"
+    lab = opened("#view=grid&scale=3", script=late)  # the browser tells the page of the link after all else
+    lab.begun()
+    lab.set(sigma=2)
+    lab.page.evaluate("location.hash = 'view=grid&scale=5'")
+    lab.page.wait_for_timeout(600)  # the change is noted a quarter of a second after it
+    lab.page.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")
+    lab.until("shell.history.state.scale === 5")
+    assert lab.until("location.hash.includes('scale=5') && shell.history.state.scale") == 5
+    lab.press("↶ undo")
+    assert (lab.state("scale"), lab.state("sigma")) == (3, 2)
+
+
+@browser_test
+@pytest.mark.slow
 def test_a_loss_is_found_in_the_list_and_brings_its_own_numbers(opened):
     lab = opened("#view=pair&guess=shown&beta_b=0.3")
     search = lab.stage.get_by_role("searchbox", name="find a loss")

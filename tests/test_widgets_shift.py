@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from one_explorer import one_explorer
 
 from gradlab.experiments.questions.shift_cases import scan
 from gradlab.losses import DPO, BalancedDPO, PairLogps
-from gradlab.theory import dpo_weight_limit, gaussian_log_density
-from gradlab.widgets import ShiftExplorer
+from gradlab.theory import bdpo_weight_limit, dpo_weight_limit, gaussian_log_density
+from gradlab.widgets import ShiftExplorer, shift_explorer
 
 STATED = ("Theorem 3 w", "Theorem 3 w·p", "Theorem 3 bDPO")
 
@@ -169,15 +168,21 @@ def test_modes_that_nearly_coincide_do_not_turn_rounding_into_extrema(explorer, 
     assert np.isfinite([one.y for one in chart(explorer, "DPO's w").curves if one.line and len(one.y) == 20]).all()
 
 
-def test_a_move_is_quick(explorer):
-    """What Python does at a move takes 3 to 6 ms on a quiet core; a whole quadrature too much would be seen."""
-    times = []
-    for at in range(15):
-        start = time.process_time()
-        explorer.set(mu_p=-3.9 + at / 10, n=20 + 10 * at)
-        assert explorer.error is None
-        times.append(time.process_time() - start)
-    assert sorted(times)[7] < 0.025
+def test_a_move_computes_each_limit_once_and_a_finer_grid_none(explorer, monkeypatch):
+    """The quadratures are most of what Python does at a move."""
+    computed = []
+
+    def counted(limit):
+        return lambda *of: computed.append(limit.__name__) or limit(*of)
+
+    for limit in (dpo_weight_limit, bdpo_weight_limit):
+        monkeypatch.setattr(shift_explorer, limit.__name__, counted(limit))
+    explorer.set(mu_p=-3.45, n=40)
+    assert explorer.error is None  # which computes what was set
+    assert sorted(computed) == ["bdpo_weight_limit", "dpo_weight_limit"]
+    explorer.set(n=80)
+    assert explorer.error is None
+    assert len(computed) == 2
 
 
 def test_coinciding_modes_have_no_interval(explorer):

@@ -16,7 +16,7 @@ interface Reply extends Answer {
 const PATIENCE = 20; // seconds in which a kernel that lives and has time answers
 /** Where the page computes, Python hears of a move when the hand rests this long, in ms, and of a long drag this often. */
 const [REST, OFTEN] = [60, 250];
-const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone.`;
+const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone. Where it is idle, run the cell again.`;
 
 /** Shows a widget's explorer; returns how to take it away. */
 export function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
@@ -75,10 +75,10 @@ class Shown {
 
   private host(): Host {
     return {
-      kernel: async (loss, what, hyper) => (await this.link.ask({ want: "kernel", loss, what, hyper }))[0].record!,
+      kernel: async (loss, what, hyper) => (await this.answerTo({ want: "kernel", loss, what, hyper }))[0].record!,
       file: async (kind) => {
         this.flush();
-        const [, [bytes]] = await this.link.ask({ want: kind });
+        const [, [bytes]] = await this.answerTo({ want: kind });
         return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       },
       moved: () => this.send(),
@@ -91,6 +91,21 @@ class Shown {
       },
       page: () => "gradlab-lab.html",
     };
+  }
+
+  /** Asks Python, and says so while no answer comes. */
+  private async answerTo(question: Record<string, unknown>): Promise<[Reply, DataView[]]> {
+    let said = false;
+    const late = setTimeout(() => {
+      said = true;
+      this.shell.fail(LATE);
+    }, PATIENCE * 1000);
+    try {
+      return await this.link.ask(question);
+    } finally {
+      clearTimeout(late);
+      if (said) this.present();
+    }
   }
 
   /** Sends a state: at once where Python computes, else when the page has drawn it, for both share the processor. */

@@ -49,14 +49,17 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
   const shells: Record<string, Shell> = {};
   let shown = "";
   let written: ReturnType<typeof setTimeout> | undefined;
-  let fragment = "";
+  let known = location.hash.slice(1); // the address's fragment as it was last read or written
   const note = () => {
     clearTimeout(written);
     written = setTimeout(() => {
-      fragment = shells[shown].fragment();
       const before = location.hash.slice(1);
+      if (before !== known) return follow(); // a new link, whose event is still to come, is not written over
+      const fragment = shells[shown].fragment();
       const plain = fragment === `view=${names[0]}` && !before.includes("=");
-      if (before !== fragment && !plain) window.history.replaceState(null, "", `#${fragment}`);
+      if (before === fragment || plain) return;
+      window.history.replaceState(null, "", `#${fragment}`);
+      known = location.hash.slice(1);
     }, 250);
   };
   const open = (name: string): Shell => {
@@ -88,15 +91,16 @@ export async function mountLab(root: HTMLElement, given: Given): Promise<Lab> {
   });
   const follow = () => {
     const text = location.hash.slice(1);
+    if (shown && text === known) return;
+    known = text;
     if (!text.includes("=")) return shown || open(names[0]);
-    if (text === fragment) return;
     const parts = new URLSearchParams(text);
     const view = parts.get("view") ?? names[0];
     parts.delete("view");
-    const known = names.includes(view);
+    const there = names.includes(view);
     const first = !(view in shells);
-    const shell = open(known ? view : names[0]);
-    if (known) shell.read(parts.toString(), first);
+    const shell = open(there ? view : names[0]);
+    if (there) shell.read(parts.toString(), first);
     else shell.say(`The link was not read: view must be one of ${names.join(", ")}, got "${view.slice(0, 100)}".`);
   };
   root.replaceChildren(element);
