@@ -28,6 +28,7 @@ import gradlab.llm.trl as adapter
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.trl import LOG, GradlabDPOTrainer, ImbalanceLog
 from gradlab.losses import BATCH_LOSSES, DPO, PAIR_LOSSES, BalancedDPO, PairLogps, WeightedLosses, named_loss
+from gradlab.losses.reference_free import SimPO
 
 # TRL 1.16 uses names of transformers that 5.24 has begun to retire.
 pytestmark = [
@@ -130,6 +131,8 @@ def test_means_over_tokens_are_the_log_probabilities_on_request(make):
     assert log_of(sums).attrs["settings"]["reduction"] == "sum"
     with pytest.raises(ValueError, match="gradlab_reduction must be one of sum, mean; got 'avg'"):
         make(DPO(0.2), reduction="avg")
+    with pytest.raises(ValueError, match=r"gradlab_reduction must be sum with dpo\+0.5\*simpo, which divides log π by"):
+        make([(DPO(0.2), 1.0), (SimPO(), 0.5)], reduction="mean")
 
 
 LORA = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])

@@ -30,6 +30,7 @@ from gradlab.checks import one_of
 from gradlab.doctor.log_columns import COLUMNS, PPO_COLUMNS, gradlab_name
 from gradlab.doctor.training_log import append_step, keep_steps, start_log
 from gradlab.llm.train.measures import batch_row, in_batches
+from gradlab.llm.train.reductions import check_reduction
 from gradlab.losses import DPO, BatchLoss, PairLogps, PairLoss, WeightedLosses, facts_of
 
 try:
@@ -104,7 +105,8 @@ class GradlabDPOTrainer(DPOTrainer):
                   ``DPO(beta)``, losses, gradients and logged metrics are those of TRL's ``loss_type="sigmoid"``.
     gradlab_reduction  log π of a response as the loss and the log see it: the "sum" over its tokens, or their "mean".
                   It is ``--reduction`` of `gradlab train`. With "mean", ``DPO(beta)`` is TRL's ``sigmoid_norm``, and
-                  ``IPO(beta)`` its ``ipo``; the rewards that TRL logs stay those of sums.
+                  ``IPO(beta)`` its ``ipo``; the rewards that TRL logs stay those of sums. A loss that divides by the
+                  length itself, such as ``SimPO``, needs "sum".
     args          TRL's settings. ``beta`` must be that of the loss (1 where the loss has no beta): TRL scales the
                   rewards that it logs by it. Every other setting that changes TRL's loss must stay at its default.
 
@@ -126,6 +128,7 @@ class GradlabDPOTrainer(DPOTrainer):
         if not isinstance(gradlab_loss, PairLoss) or isinstance(gradlab_loss, type):
             raise ValueError(f"gradlab_loss must be a loss such as gradlab.losses.DPO(beta=0.1), got {gradlab_loss!r}")
         self.gradlab_reduction = one_of("gradlab_reduction", gradlab_reduction, ("sum", "mean"))
+        check_reduction("gradlab_reduction", gradlab_reduction, gradlab_loss, gradlab_loss.name)
         if not isinstance(args, DPOConfig):
             raise ValueError(f"args must be a trl.DPOConfig, got {args!r}")
         for fault in _faults(args, beta=getattr(gradlab_loss, "beta", 1.0)):

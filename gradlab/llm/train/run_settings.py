@@ -20,6 +20,7 @@ from gradlab.llm.data.templates import Template
 from gradlab.llm.model.group import AskedPrecision, precision_on
 from gradlab.llm.model.loading import located
 from gradlab.llm.model.logps import CHUNK
+from gradlab.llm.train.reductions import check_reduction
 from gradlab.llm.train.section_settings import (
     FLAT,
     SECTIONS,
@@ -142,7 +143,8 @@ class Settings:
     hyper: Annotated[tuple[str, ...], _NONE] = ()
     """Other hyper-parameters, as NAME=VALUE; each goes to the losses that have it, and one or more must."""
     reduction: Literal["sum", "mean"] = "sum"
-    """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean."""
+    """log π of a response: the sum over its tokens, as the paper's weights need it, or their mean. Losses that take
+    means by themselves, such as simpo, need the sum."""
 
     # The optimiser.
     learning_rate: Annotated[float | None, from_recipe("FLOAT")] = None
@@ -245,11 +247,8 @@ class Settings:
         count("reference.steps", self.of("reference.steps"))
         self._check_hyper()
         for text in self.loss:
-            if text != PPO and isinstance(self.loss_of(text), BatchLoss) and self.tokens_per_micro is not None:
-                raise ValueError(
-                    f"tokens_per_micro must be left out with {text}, a loss of batches, which are the pairs of micro; "
-                    f"got {self.tokens_per_micro}"
-                )
+            if text != PPO:
+                self._check_loss(text)
 
     def get(self, name: str) -> Any:
         """Return the value of an option; the name of an option in a section is SECTION.NAME."""
@@ -288,6 +287,16 @@ class Settings:
         if self.beta is not None or of_recipe:
             usual["beta"] = self.of("beta")
         return from_text(text, usual)  # type: ignore[return-value]
+
+    def _check_loss(self, text: str) -> None:
+        """Raise ValueError for options that do not go with the loss that a text names."""
+        loss = self.loss_of(text)
+        check_reduction("reduction", self.reduction, loss, text)
+        if isinstance(loss, BatchLoss) and self.tokens_per_micro is not None:
+            raise ValueError(
+                f"tokens_per_micro must be left out with {text}, a loss of batches, which are the pairs of micro; "
+                f"got {self.tokens_per_micro}"
+            )
 
     def _check_ppo(self) -> None:
         """Raise ValueError where PPO has no reward, a reward no PPO, or a checkpoint would split a batch of samples."""
