@@ -1,19 +1,21 @@
 """LoRA adapters merged into their base: the same log π, several added, and refusals that leave nothing."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 pytest.importorskip("transformers")
 from safetensors.torch import load_file
-from tiny_llm import tiny_model
+from tiny_llm import tiny_model, tiny_settings, write_inputs
 
 from gradlab.cli import main
 from gradlab.llm.demo.token_task import task_tokenizer
 from gradlab.llm.model import merging
 from gradlab.llm.model.loading import load_model, load_tokenizer, save_folder, with_lora
 from gradlab.llm.model.merging import merge
+from gradlab.llm.train.stages import train
 
 IDS = torch.tensor([[0, 5, 7, 9, 11]])
 
@@ -144,3 +146,60 @@ def test_a_tokenizer_with_more_tokens_than_the_base_is_refused(made):
     with pytest.raises(ValueError, match=r"tokenizer gives ids up to .* \('<new>'\)"):
         merge([one], folder / "out")
     assert not (folder / "out").exists()
+
+
+LORA = {"lora_rank": 2, "steps": 1, "reference_steps": 1, "validate_every": 0, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with LoRA: its reference, and two losses that went on with the reference's adapter."""
+    folder = tmp_path_factory.mktemp("run")
+    write_inputs(folder)
+    train(tiny_settings(folder, folder / "out", loss=("dpo", "bdpo"), **LORA))
+    return folder
+
+
+def refused(folders, out, words):
+    with pytest.raises(ValueError, match=words):
+        merge(folders, out)
+    assert not out.exists()
+
+
+def test_one_update_is_not_added_twice(run, tmp_path):
+    reference, dpo, bdpo = (run / "out" / name / "model" for name in ("reference", "dpo", "bdpo"))
+    words = "adapters must hold different updates: {} and {} share the one that a training began with"
+    for pair in ((reference, dpo), (dpo, reference), (dpo, bdpo)):  # the two losses both hold the reference's update
+        refused(pair, tmp_path / "out", words.format(*pair))
+    moved = shutil.copytree(run / "out", tmp_path / "moved")
+    pair = [moved / name / "model" for name in ("reference", "dpo")]
+    refused(pair, tmp_path / "out", words.format(*pair))
+    merge([dpo], tmp_path / "alone")
+
+
+def test_adapters_that_began_with_the_base_are_added(run, tmp_path):
+    train(tiny_settings(run, tmp_path / "two", loss=("dpo", "bdpo"), **LORA | {"reference_steps": 0}))
+    merge([tmp_path / "two" / name / "model" for name in ("dpo", "bdpo")], tmp_path / "out")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_adapter_must_be_what_its_training_wrote(run, tmp_path, order):
+    train(tiny_settings(run, tmp_path / "two", loss=("dpo", "bdpo"), **LORA | {"reference_steps": 0}))
+    folders = [tmp_path / "two" / name / "model" for name in ("dpo", "bdpo")]
+    file = folders[1] / "adapter_model.safetensors"
+    bits = bytearray(file.read_bytes())
+    bits[-3] ^= 1
+    file.write_bytes(bits)
+    refused(folders[::order], tmp_path / "out", f"^{file} is damaged, it is not what the training wrote")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_each_adapters_base_must_be_that_of_its_training(tmp_path, order):
+    write_inputs(tmp_path)
+    options = {**LORA, "reference_steps": 0}
+    train(tiny_settings(tmp_path, tmp_path / "one", **options))
+    write_inputs(tmp_path, seed=1)  # another model in the same place
+    train(tiny_settings(tmp_path, tmp_path / "two", **options))
+    folders = [tmp_path / name / "dpo" / "model" for name in ("one", "two")]
+    refused(folders[::order], tmp_path / "out", f"model has changed since it was the base of {folders[0]}")
+    merge(folders[1:], tmp_path / "out")

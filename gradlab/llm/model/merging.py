@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from gradlab.checks import in_words, one_of
 from gradlab.given_once import each_once
 from gradlab.llm.data.tokens import check_vocabulary
 from gradlab.llm.model import loading
+from gradlab.llm.model.finished import check_model, check_same, page_beside
 from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.group import AskedPrecision
 from gradlab.llm.model.origins import CONFIG, origin
@@ -54,20 +56,25 @@ class Merged:
 def merge(adapters: Sequence[str | Path], out: str | Path, *, dtype: AskedPrecision = "auto") -> Merged:
     """Write base plus adapters as a whole model, with the first adapter's tokenizer, to a new folder.
 
-    adapters  folders of LoRA adapters on one base; the updates of several are added.
+    adapters  folders of LoRA adapters on one base; the updates of several are added, each once: a training that began
+              with an adapter went on with it, and its own holds that one's update.
     out       a folder that is not there yet; it is written whole or not at all.
     dtype     the type of the weights written, "auto": the type in which the base is stored. Sums are in float32.
 
     FileExistsError where ``out`` is there. ValueError for a model that is no adapter, for an adapter that is named
-    twice, for adapters on different bases, for a tokenizer with tokens that the base does not have, and where the
-    merged model is not what base and adapters compute; OSError for what cannot be read or written. Nothing is written
-    then.
+    twice, for adapters on different bases, for adapters that hold one update, for an adapter that is damaged or whose
+    base has changed since, for a tokenizer with tokens that the base does not have, and where the merged model is not
+    what base and adapters compute; OSError for what cannot be read or written. Nothing is written then.
     """
     one_of("dtype", dtype, get_args(AskedPrecision))
     out, folders = Path(out), each_once("adapters", "one or more folders of LoRA adapters", adapters)
     if os.path.lexists(out):
         raise FileExistsError(f"out must be a new folder, got {str(out)!r}, which is there")
     base = _shared_base(folders)
+    for folder in folders:
+        check_model(folder)
+        check_same(folder, "base", loading.model_hash(loading.base_of(folder)), loading.base_of(folder))
+    _check_apart(folders)
     tokenizer = loading.load_tokenizer(folders[0])
     model = loading.load_model(folders[0])
     base = whole_model(base)
@@ -115,6 +122,46 @@ def _shared_base(folders: Sequence[Path]) -> str:
                 f"adapters must be on one base: that of {folders[0]} is {bases[0]}, and that of {folder} is {base}"
             )
     return bases[0]
+
+
+def _check_apart(folders: Sequence[Path]) -> None:
+    """Raise ValueError where two adapters hold one update, which would be added twice."""
+    for one, other in combinations(map(_Updates.of, folders), 2):
+        shared = one.hashes & other.hashes or (one.hashes & {other.began}) or (other.hashes & {one.began})
+        if shared:
+            raise ValueError(
+                f"adapters must hold different updates: {one.folder} and {other.folder} share the one that a training "
+                "began with, which would be added twice; merge the later one alone"
+            )
+
+
+@dataclass(frozen=True)
+class _Updates:
+    """The updates in an adapter: its own, and those of the adapters that its training and earlier ones began with.
+
+    hashes  of these adapters, by ``weights_hash``.
+    began   that of the model, adapter or not, that the training began with; empty where nothing says it.
+    """
+
+    folder: Path
+    hashes: frozenset[str]
+    began: str
+
+    @classmethod
+    def of(cls, folder: Path) -> _Updates:
+        """Read the updates in the adapter of this folder, and in those that its trainings' records name."""
+        start, first = _start(folder)
+        hashes, began = {loading.weights_hash(folder)}, first
+        while start and began not in hashes and loading.is_adapter(start):
+            hashes.add(began)
+            start, began = _start(start)
+        return cls(folder, frozenset(hashes), first)
+
+
+def _start(model: str | Path) -> tuple[str, str]:
+    """Return the model that a finished training began with, and its hash then; empty texts where nothing says it."""
+    page = page_beside(model)
+    return page.get("start") or "", page.get("decided", {}).get("start") or ""
 
 
 def _stored(base: str) -> torch.dtype:
