@@ -30,10 +30,11 @@ from gradlab.llm.judge import evaluate as module
 from gradlab.llm.judge import systems
 from gradlab.llm.judge.evaluate import evaluate, evaluate_runs, may_offend
 from gradlab.llm.judge.evaluation_table import notes, summary, table, with_interval
-from gradlab.llm.judge.systems import open_run, prompt_ids, prompts_of, response_length
+from gradlab.llm.judge.systems import models_of, open_run, prompt_ids, prompts_of, response_length
 from gradlab.llm.look.samples_page import Shown, samples_page
 from gradlab.llm.model.finished import read_done, write_done
 from gradlab.llm.model.loading import load_model, model_hash, save_folder, small_llama
+from gradlab.llm.train.reward_training import train_reward
 from gradlab.llm.train.stages import train
 from gradlab.store.artifacts import load_frame
 from gradlab.store.ratings import read_comparison
@@ -258,6 +259,22 @@ def test_a_run_that_was_moved_is_compared_with_its_own_reference(folder, tmp_pat
     assert [(one.name, one.model) for one in open_run(tmp_path / "moved").systems] == [
         ("reference", str(folder / "base")), ("dpo", str(tmp_path / "moved" / "dpo" / "model")),
     ]  # fmt: skip
+
+
+def test_a_reward_model_in_a_runs_folder_is_no_system(run, folder, tmp_path):
+    own = copied(run, tmp_path)
+    pairs = [Pair("a ", "b", "c", "")]
+    train_reward(folder / "base", pairs, own / "judge", held_out=pairs, epochs=1, batch=1, micro=1, max_length=16)
+    (own / "others").mkdir()
+    (own / "others" / "done.json").write_text('{"by": "another program"}')
+    assert models_of(own) == models_of(run)
+    assert [system.name for system in open_run(own).systems] == [system.name for system in open_run(run).systems]
+    with pytest.raises(ValueError, match=rf"names for {own} must be one of reference, .*; got 'judge'"):
+        open_run(own, ["judge"])
+    for name in ("sft", "reference", "dpo", "bdpo"):
+        shutil.rmtree(own / name)
+    with pytest.raises(FileNotFoundError, match="copy has no finished model"):
+        open_run(own)
 
 
 def test_two_ways_to_write_a_path_are_one_reference(folder, tmp_path, monkeypatch):

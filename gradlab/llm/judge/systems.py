@@ -24,7 +24,7 @@ from gradlab.llm.data.template_dates import TemplateDate, fix_date
 from gradlab.llm.data.templates import prompt_text
 from gradlab.llm.data.tokens import Encoded, encode_prompt
 from gradlab.llm.data.turn_ends import turn_ends
-from gradlab.llm.model.finished import check_same, read_done
+from gradlab.llm.model.finished import DONE, check_same, read_done
 from gradlab.llm.model.group import Group, Precision, computing
 from gradlab.llm.model.loading import generation_of, load_model, load_tokenizer, model_hash, weights_hash
 from gradlab.llm.model.logps import with_logps
@@ -35,7 +35,7 @@ from gradlab.llm.train.run_folder import CACHE, date_of
 from gradlab.losses import PAIR_LOSSES
 from gradlab.store.files import write_whole
 from gradlab.store.provenance import fingerprint, versions
-from gradlab.store.sealed import Damaged, read_sealed, sealed
+from gradlab.store.sealed import SEAL, Damaged, read_sealed, sealed
 
 REFERENCE = "reference"
 LENGTH = 128  # the most tokens in a response, where there is room and no other length is given
@@ -256,12 +256,14 @@ def _order() -> tuple[str, ...]:
 
 
 def _finished(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the done.json of each finished model, by name."""
+    """Return the done.json of each stage that is finished, by name; not those of reward models that were made here."""
     pages = {}
-    others = sorted(file.parent.name for file in out.glob("*/done.json"))  # such as of a loss in a user's own file
+    others = sorted(  # such as of a loss in a user's own file; another program's file of this name has no seal
+        file.parent.name for file in out.glob(f"*/{DONE}") if SEAL.encode() in file.read_bytes()
+    )
     for name in dict.fromkeys((*_order(), *others)):
         page = read_done(out / name)
-        if page is not None:
+        if page is not None and "start" in page:  # a stage says which model it started from
             if not (out / name / "model").is_dir():
                 raise FileNotFoundError(f"{out / name} has no model/ though it was finished; remove it and train again")
             pages[name] = page
