@@ -629,6 +629,36 @@ def test_an_adapters_rank_is_its_own(inputs, tmp_path, capsys):
     assert train_command.run(options(tmp_path / "in", tmp_path / "out", steps=1, lora_rank=2)) == 0
 
 
+def test_an_adapters_layers_are_its_own(inputs, tmp_path, capsys):
+    own = {"loss": ("dpo",), "steps": 1, "lora_rank": 2}
+    q_proj = {**own, "lora_targets": ("q_proj",)}
+    for name, changed in (("all", own), ("q_proj", q_proj), ("upper", {**own, "train_from": 1})):
+        train(tiny_settings(inputs, tmp_path / name, **changed))
+
+    def refuse(name, words, **changed):
+        words = f"lora.targets must be the layers of the adapter in {tmp_path / name / 'dpo' / 'model'}, {words}"
+        with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+            train(tiny_settings(inputs, tmp_path / "out", model=str(tmp_path / name / "dpo" / "model"), **changed))
+
+    every = "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"
+    refuse("all", f"{every} (14 in all), got q_proj, q_proj (2 in all)", **q_proj)
+    refuse("q_proj", f"q_proj (2 in all), got all-linear, {every} (14 in all)", **own)
+    refuse("upper", f"{every} (7 in all), got all-linear, {every} (14 in all)", **own)
+    refuse("all", f"{every} (14 in all), got all-linear with train_from 1, {every} (7 in all)", **own, train_from=1)
+    named = {**own, "lora_targets": tuple(every.split())}
+    train(tiny_settings(inputs, tmp_path / "same", model=str(tmp_path / "all" / "dpo" / "model"), **named))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("alpha", 32.0), ("dropout", 0.1), ("targets", ("q_proj",)), ("base", "4bit")]
+)
+def test_options_of_an_adapter_are_refused_without_one(tmp_path, name, value):
+    words = f"lora.{name} must be left out where lora.rank is 0, which trains all weights; got {value!r}"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        tiny_settings(tmp_path, tmp_path / "out", **{f"lora_{name}": value})
+    assert tiny_settings(tmp_path, tmp_path / "out", lora_rank=2, **{f"lora_{name}": value}).lora.rank == 2
+
+
 def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, straight, tmp_path, capsys):
     file = tmp_path / "dpo" / "stopped-at-step-3.json"
     words = f"step 3: the gradient is not finite; the batch is in {file}, and the last checkpoint is kept"

@@ -217,8 +217,8 @@ class Settings:
         if self.sft.turns == "all" and self.template == "plain":
             raise ValueError("sft.turns must be last with template plain, which knows no turns, got 'all'")
         between("lora.dropout", self.lora.dropout, 0, 1, open_high=True)
-        if one_of("lora.base", self.lora.base, ("whole", "4bit")) == "4bit" and not self.lora.rank:
-            raise ValueError("lora.base must be whole where lora.rank is 0, got '4bit'")
+        one_of("lora.base", self.lora.base, ("whole", "4bit"))
+        self._check_lora()
         between("ppo.unfinished_penalty", self.ppo.unfinished_penalty, 0)
         between("ppo.length_penalty", self.ppo.length_penalty, 0)
         if self.ppo.clip_reward is not None:
@@ -297,6 +297,15 @@ class Settings:
                 f"tokens_per_micro must be left out with {text}, a loss of batches, which are the pairs of micro; "
                 f"got {self.tokens_per_micro}"
             )
+
+    def _check_lora(self) -> None:
+        """Raise ValueError for options of an adapter where none is asked for: all weights would be trained."""
+        for field in dataclasses.fields(LoraSettings):
+            value = getattr(self.lora, field.name)
+            if not self.lora.rank and value != field.default:
+                raise ValueError(
+                    f"lora.{field.name} must be left out where lora.rank is 0, which trains all weights; got {value!r}"
+                )
 
     def _check_ppo(self) -> None:
         """Raise ValueError where PPO has no reward, a reward no PPO, or a checkpoint would split a batch of samples."""

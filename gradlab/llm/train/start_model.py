@@ -33,7 +33,7 @@ def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -
     loading.without_dropout(model)
     adapters = getattr(model, "peft_config", {})
     if adapters:
-        _check_adapter(adapters["default"], source, settings)
+        _check_adapter(model, source, settings)
         return model
     if not settings.lora.rank:
         return model
@@ -45,9 +45,29 @@ def start_model(source: str, settings: Settings, group: Group, tokenizer: Any) -
         )
 
 
-def _check_adapter(config: Any, source: str, settings: Settings) -> None:
+def _check_adapter(model: Any, source: str, settings: Settings) -> None:
     """Raise ValueError where an adapter is not the one that the settings say."""
+    config = model.peft_config["default"]
     there = {"lora.rank": config.r, "lora.alpha": config.lora_alpha, "lora.dropout": config.lora_dropout}
     for name, value in there.items():
         if value != settings.get(name):
             raise ValueError(f"{name} must be that of the adapter in {source}, {value:g}, got {settings.get(name):g}")
+    lora, first = settings.lora, settings.train_from
+    bare = loading.load_model(loading.base_of(source), meta=True)
+    wanted = _adapted(loading.with_lora(bare, lora.rank, lora.alpha, lora.targets, first=first or 0))
+    if _adapted(model) != wanted:
+        above = "" if first is None else f" with train_from {first}"
+        raise ValueError(
+            f"lora.targets must be the layers of the adapter in {source}, {_in_words(_adapted(model))}, got "
+            f"{' '.join(lora.targets)}{above}, {_in_words(wanted)}"
+        )
+
+
+def _adapted(model: Any) -> set[str]:
+    """Return the names of the layers that a model's LoRA adapter is in."""
+    return {name for name, part in model.named_modules() if hasattr(part, "lora_A")}
+
+
+def _in_words(layers: set[str]) -> str:
+    """Return the last parts of layers' names, and how many layers there are."""
+    return f"{' '.join(sorted({name.rpartition('.')[2] for name in layers})) or 'none'} ({len(layers)} in all)"
