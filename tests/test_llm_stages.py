@@ -37,7 +37,7 @@ from gradlab.llm.model import loading, tensor_file
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.tensor_file import write_tensors
-from gradlab.llm.train import stages
+from gradlab.llm.train import peak_memory, stages
 from gradlab.llm.train.command_line import read_settings
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
@@ -657,6 +657,30 @@ def test_options_of_an_adapter_are_refused_without_one(tmp_path, name, value):
     with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
         tiny_settings(tmp_path, tmp_path / "out", **{f"lora_{name}": value})
     assert tiny_settings(tmp_path, tmp_path / "out", lora_rank=2, **{f"lora_{name}": value}).lora.rank == 2
+
+
+def test_the_peak_of_memory_is_that_of_the_stage(inputs, tmp_path, monkeypatch):
+    peak, steps = [0], {"reference": 7000, "dpo": 900, "bdpo": 80}  # bytes that each stage's steps hold
+
+    def look(stage, model, step):
+        peak[0] = max(peak[0], steps[stage])  # as CUDA counts: it stays until it is reset
+
+    monkeypatch.setattr(peak_memory, "begin", lambda device: peak.__setitem__(0, 0))
+    monkeypatch.setattr(peak_memory, "reached", lambda device: peak[0])
+    settings = tiny_settings(inputs, tmp_path, loss=("dpo", "bdpo"), steps=1, reference_steps=1)
+    train(settings, look)
+    assert {name: json.loads((tmp_path / name / "done.json").read_text())["peak_memory"] for name in steps} == steps
+
+
+def test_the_peak_of_memory_is_the_devices(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: asked.append(device))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5 if device.index == 1 else 0)
+    one, cpu = torch.device("cuda", 1), torch.device("cpu")
+    for device in (one, cpu):
+        peak_memory.begin(device)
+    assert asked == [one]
+    assert (peak_memory.reached(one), peak_memory.reached(cpu)) == (5, None)
 
 
 def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, straight, tmp_path, capsys):

@@ -25,6 +25,7 @@ from gradlab.llm.model.group import Group, precision_on, whole_state
 from gradlab.llm.model.origins import origin
 from gradlab.llm.model.rewards import check_reward
 from gradlab.llm.model.token_cache import TokenCache
+from gradlab.llm.train import peak_memory
 from gradlab.llm.train.checkpoints import is_done, remove_checkpoints, sweep
 from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.loop import Look, Task, run_steps
@@ -130,6 +131,7 @@ class Stage(ABC):
         group.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
         weights = group.on_main(self.weights)
         free_memory()  # the model of the stage before
+        peak_memory.begin(group.device)
         policy, task = self.task()
         header = self.header(policy)
         summary = run_steps(policy, task, folder, key, header, self.name, self.run.look)
@@ -217,8 +219,9 @@ class Stage(ABC):
     def _finish(self, policy: PolicyModel, folder: Path, page: dict[str, Any], decided: dict[str, Any]) -> None:
         """Write the finished model, and ``done.json`` with ``page`` and ``decided``; remove the checkpoints."""
         weights = whole_state(policy.model)
-        if policy.group.device.type == "cuda":
-            page["peak_memory"] = torch.cuda.max_memory_allocated(policy.group.device)
+        peak = peak_memory.reached(policy.group.device)
+        if peak is not None:
+            page["peak_memory"] = peak
 
         def write() -> None:
             loading.save_folder(folder / "model", policy.plain, self.run.tokenizer, weights)
