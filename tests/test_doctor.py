@@ -661,6 +661,20 @@ def test_no_gain_over_the_shorter_answer():
     assert "no-gain" not in found(told(log, length_baseline=None))
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "shorter", "words"),
+    [
+        (0.68, 0.3, '"prefer the longer answer", 0.700'), (0.68, 0.7, '"prefer the shorter answer", 0.700'),
+        (0.73, 0.3, ""), (0.73, 0.7, ""), (0.99, 0.0, '"prefer the longer answer", 1.000'),
+        (0.99, 1.0, '"prefer the shorter answer", 1.000'), (0.99, True, ""), (0.99, 1.5, ""), (0.99, "0", ""),
+    ],
+)  # fmt: skip
+def test_no_gain_over_the_better_of_both_lengths(accuracy, shorter, words):
+    log = told(flat(accuracy=accuracy), length_baseline=shorter)
+    assert ("no-gain" in found(log)) == bool(words)
+    assert not words or words in the(log, "no-gain").what
+
+
 def test_no_gain_over_a_baseline():
     better, same, base = flat(accuracy=0.68), flat(accuracy=0.651), flat(accuracy=0.65)
     same["validation_loss"] = base["validation_loss"]
@@ -969,8 +983,13 @@ def ppo(**columns):
         "finished": 0.9 + 0.02 * noise[:, 4], "response_length": 60 + 3 * noise[:, 5],
         "zero_variance": 0.1, "reward_deviation": 0.5,
     }  # fmt: skip
-    log = changed(**{**sampled, **columns})[["step", "grad_norm", "validation_accuracy", *sampled]]
-    log.attrs = {"settings": {"loss": "ppo", "beta": 0.05}, "notes": []}
+    loss = 0.05 * 4 * learnt - learnt + 0.05 * noise[:, 0]  # −(reward − β KL)
+    held_out = [name for name in healthy() if name.startswith("validation_")]
+    log = changed(**{**sampled, "loss": loss, **columns})
+    log = log[["step", "loss", "grad_norm", "learning_rate", *held_out, *sampled]]
+    facts = {"logistic": False, "start_value": None, "start_equation": "", "weight_range": [0.0, 1.0]}
+    held_out_pairs = {"validation_pairs": 10_000, "validation_prompts": 10_000, "validation_prompts_seen": 0}
+    log.attrs = {"settings": {"loss": "ppo", "loss_facts": facts, "beta": 0.05, **held_out_pairs}, "notes": []}
     return log
 
 
@@ -981,7 +1000,7 @@ def wave(*heights, noise=0.05, seed=2):
 
 
 def test_a_healthy_ppo_is_healthy():
-    assert not set(found(ppo())) & OF_SAMPLES
+    assert found(ppo()) == {}
     assert not set(unjudged(ppo())) & OF_SAMPLES
     bare = ppo()[["step", "grad_norm"]]
     bare.attrs = {"settings": {"loss": "ppo"}}
@@ -1000,6 +1019,28 @@ def test_noise_alone_is_no_sign(seed):
         part = log.iloc[:rows]
         part.attrs = log.attrs
         assert not set(found(part)) & OF_SAMPLES, rows
+
+
+def test_held_out_pairs_are_not_what_ppo_is_trained_on():
+    """Its loss falls with the reward, while DPO's on held-out pairs rises: that is no overfitting."""
+    seen = healthy()["validation_loss"].notna()
+    turned = LN2 + np.where(np.arange(STEPS) < 60, -0.1, np.linspace(-0.1, 0.5, STEPS))
+    rising = ppo(validation_loss=np.where(seen, turned, np.nan))
+    assert "overfitting" not in found(rising)
+    (one,) = (one for one in examine_log(rising) if one.sign == "overfitting")
+    assert not one.applies
+    nothing = {
+        "validation_accuracy": np.where(seen, 0.5, np.nan),
+        "validation_reward_margin": np.where(seen, -0.1, np.nan),
+    }
+    assert found(ppo(**nothing)) == {"no-gain": "note"}
+    assert "trained on sampled responses and not on pairs" in the(ppo(**nothing), "no-gain").what
+    assert found(told(ppo(), length_baseline=0.69)) == {"no-gain": "note"}
+    assert found(ppo(**nothing), healthy())["no-gain"] == "note"
+    assert found(changed(**nothing))["no-gain"] == "problem"  # of a training on pairs
+    other = ppo(validation_loss=np.where(seen, turned, np.nan))
+    other.attrs = {"settings": {}}  # known by its samples alone
+    assert "overfitting" not in found(other)
 
 
 def test_ppo_whose_responses_never_end():
@@ -1057,6 +1098,48 @@ def test_a_negative_kl():
     assert "kl" not in found(ppo(kl=wave(0.0, 0.0, noise=0.5)))
 
 
+def per_token(**columns):
+    """A log of TRL's GRPO or RLOO, as it is read: KL is a mean over tokens."""
+    log = ppo(**columns).rename(columns={"kl": "kl_per_token"})
+    log.attrs = {"settings": {}}
+    return log
+
+
+def test_a_kl_per_token_is_not_divided_by_the_length_again():
+    far = per_token(kl=wave(0, 0.1, 0.3, 0.6, 0.9, noise=0.02), response_length=200.0)
+    assert the(far, "kl").severity == "warning"
+    assert re.search(r"KL is 0\.\d+ nats per token, and still rises", the(far, "kl").what)
+    assert "kl" not in found(per_token(kl=wave(0, 0.05, 0.1, 0.2, 0.3, noise=0.02), response_length=200.0))
+    assert "kl" not in found(ppo(kl=wave(0, 0.1, 0.3, 0.6, 0.9, noise=0.02), response_length=200.0))
+
+
+def test_a_negative_kl_per_token():
+    negative = per_token(kl=wave(0, -0.01, -0.02, noise=0.0005), response_length=200.0)  # −4 nats per response
+    assert "on average per token" in the(negative, "kl").what
+    assert "kl" not in found(per_token(kl=wave(0, -0.0001, -0.0002, noise=0.00001), response_length=200.0))
+    assert "kl" not in found(negative.drop(columns="response_length"))  # of how many tokens is not known
+    assert "kl" not in found(ppo(kl=wave(0, -0.01, -0.02, noise=0.0005), response_length=200.0))
+
+
+@pytest.mark.parametrize(
+    ("more", "column"),
+    [({"completions/mean_length": 50.0, "frac_reward_zero_std": 0.0}, "kl_per_token"), ({"reward": 1.0}, "kl"),
+     ({"train/completions/mean_length": 50.0}, "kl_per_token"), ({"rewards/chosen": 0.1}, "kl")],
+)  # fmt: skip
+def test_the_unit_of_a_kl_is_told_by_the_columns_beside_it(tmp_path, more, column):
+    path = tmp_path / "log.json"
+
+    def read(*rows):
+        path.write_text(json.dumps([{"step": step, **row, **more} for step, row in enumerate(rows, 1)]))
+        return read_log(path)
+
+    assert read({"kl": 0.1}, {"kl": 0.2})[column].tolist() == [0.1, 0.2]
+    assert read({"objective/kl": 3.0})["kl"].tolist() == [3.0]
+    assert read({"eval_kl": 3.0})[f"validation_{column}"].tolist() == [3.0]
+    with pytest.raises(ValueError, match=f"{column} must be a number, got 'high'"):
+        read({"kl": "high"})
+
+
 def test_a_reward_that_rises_while_the_judge_falls():
     hacked = the(ppo(judge=wave(0, 1, 0.5, -1)), "over-optimised")
     assert hacked.severity == "problem"
@@ -1069,13 +1152,12 @@ def test_held_out_pairs_stand_in_for_the_judge():
     def pairs(*heights):
         log = ppo(validation_reward_margin=np.where(np.arange(STEPS) % EVERY == 0, wave(*heights, noise=0.02), np.nan))
         attrs, log = log.attrs, log.drop(columns="judge")
-        log["validation_reward_margin"] = np.where(np.arange(STEPS) % EVERY == 0, wave(*heights, noise=0.02), np.nan)
         log.attrs = attrs
         return log
 
     assert the(pairs(0, 0.5, -0.5), "over-optimised").severity == "problem"
     assert "over-optimised" not in found(pairs(0, 1.0, 0.5))  # they are still preferred as they are labelled
-    alone = ppo().drop(columns="judge")
+    alone = ppo().drop(columns=["judge", "validation_reward_margin"])
     assert "--ppo.judge" in unjudged(alone)["over-optimised"]
 
 

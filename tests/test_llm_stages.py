@@ -237,6 +237,10 @@ def test_tensorboard_shows_the_log(inputs, tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path / "dpo" / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(log["loss"].tolist()[:2])
     assert len(events.Scalars("validation/loss")) == 2
+    again = read_log(tmp_path / "dpo" / "tensorboard")
+    assert set(again) == set(log)
+    for name in log:
+        assert again[name].tolist() == pytest.approx(log[name].tolist(), rel=1e-6, nan_ok=True)
 
 
 def test_what_a_stage_is_known_by_has_the_names_from_before_settings_had_sections(tmp_path):

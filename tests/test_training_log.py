@@ -213,6 +213,8 @@ def test_the_log_of_openrlhf(tmp_path):
         ("run-.-tag-train_chosen_reward.csv", "reward_win"),
         ("run-.-tag-rewards_train_chosen.csv", "reward_win"),
         ("run-.-tag-loss_eval.csv", "validation_loss"),
+        ("run-.-tag-validation_loss.csv", "validation_loss"),  # gradlab's
+        ("run-.-tag-validation_reward_margin.csv", "validation_reward_margin"),
         ("loss.csv", "loss"),
         ("curve.csv", None),
         ("run-.-tag-train_train_loss.csv", None),  # of the whole run

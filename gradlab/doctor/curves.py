@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.doctor.findings import Unjudged
-from gradlab.doctor.log_columns import is_known, is_loss
+from gradlab.doctor.log_columns import PPO_COLUMNS, is_known, is_loss
 from gradlab.doctor.loss_facts import LossFacts, loss_facts
 from gradlab.doctor.thresholds import LATE, START_PROBLEM
 from gradlab.doctor.training_log import positive_number
@@ -43,6 +43,10 @@ class Curve(NamedTuple):
         """Return the range of the steps, in words."""
         first, last = step_text(self.steps[0]), step_text(self.steps[-1])
         return f"step {last}" if first == last else f"steps {first} to {last}"
+
+
+# Columns that a log of given responses may have too: at TRL, the entropy of every training, and KTO's KL.
+_OF_GIVEN_RESPONSES = {"entropy", "kl"}
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,21 @@ class Log:
     def number(self, key: str) -> float | None:
         """Return a positive number from the settings, or None."""
         return positive_number(self.settings.get(key))
+
+    def share(self, key: str) -> float | None:
+        """Return a number from 0 to 1 from the settings, or None."""
+        value = self.settings.get(key)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return float(value) if 0 <= value <= 1 else None
+
+    @property
+    def samples(self) -> bool:
+        """Return whether the training is known to sample responses: by its loss, or by columns of samples alone."""
+        sampled = PPO_COLUMNS.keys() - _OF_GIVEN_RESPONSES
+        return self.loss == "ppo" or any(
+            len(self.curve(name).steps) for name in self.columns if name.removeprefix("validation_") in sampled
+        )
 
     @property
     def loss(self) -> str | None:

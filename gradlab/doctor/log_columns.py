@@ -1,8 +1,9 @@
 """The columns of a training log, by gradlab's names and by the names that other trainers write.
 
-The other names are from the sources: TRL's ``DPOTrainer`` and ``GRPOTrainer``; eric-mitchell/direct-preference-
-optimization, ``trainers.py``; OpenRLHF, ``dpo_trainer.py``; LLaMA-Factory, ``callbacks.py`` (``trainer_log.jsonl``);
-verl, ``metric_utils.py``. axolotl and LLaMA-Factory's ``trainer_state.json`` have TRL's names.
+The other names are from the sources: TRL's ``DPOTrainer``, ``GRPOTrainer`` and ``RLOOTrainer``;
+eric-mitchell/direct-preference-optimization, ``trainers.py``; OpenRLHF, ``dpo_trainer.py``; LLaMA-Factory,
+``callbacks.py`` (``trainer_log.jsonl``); verl, ``metric_utils.py``. axolotl and LLaMA-Factory's ``trainer_state.json``
+have TRL's names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ PPO_COLUMNS: dict[str, str] = {
     "reward_clipped": "share of sampled responses whose reward was clipped",
     "judge": "mean score of the sampled responses by the judge, which is never trained on (the judge's own unit)",
     "kl": "mean log π/π_ref of the sampled responses, an estimate of KL(π‖π_ref) (nats)",
+    "kl_per_token": "the mean over sampled tokens instead, as TRL's GRPO and RLOO log it (nats per token)",
     "kl_penalty": "mean estimate of KL that is a term of the loss, where the penalty is not in the reward (nats)",
     "entropy": "mean −log π of the sampled tokens, an estimate of the entropy per token (nats)",
     "response_length": "mean tokens of the sampled responses",
@@ -76,7 +78,10 @@ _FOREIGN = {
 }  # fmt: skip
 _RANKS = {name: rank for rank, name in enumerate(("", *_FOREIGN))}
 _PREFIXES = (("train/", ""), ("eval/eval_", "validation_"), ("eval/", "validation_"), ("eval_", "validation_"),
-             ("", ""))  # fmt: skip
+             ("validation/", "validation_"), ("", ""))  # fmt: skip
+# Parts of names that TRL's trainers on sampled responses write, whose kl is a mean over tokens; KTO's, which is none,
+# and Online DPO's objective/kl, a sum per response, have no such columns.
+_OF_TOKENS = re.compile(r"(?<![a-z])(completions[/_]|frac_reward_zero_std)")
 _CUT = ("completions/clipped_ratio", "response_length/clip_ratio")  # 1 − finished, at TRL and verl
 _LOSS = re.compile(r"(?<![a-z])(loss|losses|nll)(?![a-z])")
 
@@ -95,6 +100,11 @@ class Known(NamedTuple):
 def is_known(name: str) -> bool:
     """Return whether a column is one of ``COLUMNS``, by itself or after validation_."""
     return name.removeprefix("validation_") in COLUMNS
+
+
+def tells_kl_per_token(name: str) -> bool:
+    """Return whether a column's name in a file says that the file's ``kl`` is a mean over tokens."""
+    return _OF_TOKENS.search(name) is not None
 
 
 def is_loss(name: str) -> bool:
@@ -131,7 +141,8 @@ def known_tag(name: str) -> str | None:
     tag = _flat(re.sub(r"( ?\(\d+\))?(\.csv)?$", "", name.rpartition("tag-")[2]))
     columns = {_flat(column): column for column in (*COLUMNS, *_FOREIGN)}
     tag = _part_first(tag, "_")
-    for prefix, kept in (("train_", ""), ("eval_eval_", "eval_"), ("eval_", "eval_"), ("", "")):
+    for prefix, kept in (("train_", ""), ("eval_eval_", "eval_"), ("eval_", "eval_"), ("validation_", "validation/"),
+                         ("", "")):  # fmt: skip
         if tag.startswith(prefix) and (column := columns.get(tag.removeprefix(prefix))):
             return gradlab_name(kept + column)
     return None

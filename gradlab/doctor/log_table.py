@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.doctor.log_columns import STEPS, Known, known_column
+from gradlab.doctor.log_columns import STEPS, Known, known_column, tells_kl_per_token
 from gradlab.doctor.log_rows import place_of
 
 _NAN = array("d", [math.nan])
@@ -143,7 +143,12 @@ class Table:
         if column.known is None:
             return column.name, 0
         name = column.known.name
+        if name.removeprefix("validation_") == "kl" and not column.known.rank and self._kl_is_per_token():
+            name += "_per_token"
         return ("step", STEPS.index(name)) if name in STEPS else (name, column.known.rank)
+
+    def _kl_is_per_token(self) -> bool:
+        return any(map(tells_kl_per_token, self._columns))
 
     def _check(self, chosen: Mapping[str, str]) -> None:
         """Raise ValueError for the first row with a known column that is no number."""

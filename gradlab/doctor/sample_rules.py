@@ -10,7 +10,6 @@ import numpy as np
 
 from gradlab.doctor.curves import Curve, Log, step_text
 from gradlab.doctor.findings import Inapplicable, Seen, Unjudged
-from gradlab.doctor.log_columns import PPO_COLUMNS
 from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
     ALIKE,
@@ -27,8 +26,6 @@ from gradlab.doctor.thresholds import (
 )
 
 _SAMPLES = "read the samples (samples.jsonl beside the log)"
-# Columns that a log of given responses may have too: at TRL, the entropy of every training, and KTO's KL.
-_OF_GIVEN_RESPONSES = {"entropy", "kl"}
 # Settings with which PPO maximises another reward than the logged one.
 _OTHER_REWARD = ("ppo_whiten", "ppo_normalize", "ppo_unfinished_penalty", "ppo_length_penalty", "ppo_clip_reward")
 
@@ -87,22 +84,23 @@ def no_signal(log: Log, _: Log | None) -> Iterator[Seen]:
 @rule("kl", "KL from the reference that runs away, or is negative")
 def divergence(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find a KL that costs more than the reward gains, one that is large and still rises, and one below 0."""
-    _there(log, "kl")
-    curve = log.need("kl", 2 * ROWS)
-    change = _change(curve)
+    name = _there(log, "kl", "kl_per_token")[0]
+    curve, tokens = log.need(name, 2 * ROWS), _tokens(log)
+    change, per_token = _change(curve), name == "kl_per_token"
     assert change is not None  # it has two parts
-    if change.end < -max(KL_NEGATIVE, CHANGE_ERRORS * change.error):
+    least = KL_NEGATIVE / tokens if per_token and tokens > 0 else KL_NEGATIVE
+    if change.end < -max(least, CHANGE_ERRORS * change.error):
         yield Seen(
             "warning",
-            f"KL is negative, {change.end:.3g} on average, which a mean of log π/π_ref over π's own samples can only "
-            "be by chance: the responses are not drawn from π.",
+            f"KL is negative, {change.end:.3g} on average{' per token' * per_token}, which a mean of log π/π_ref over "
+            "π's own samples can only be by chance: the responses are not drawn from π.",
             curve.late().where(),
             "temperature 1 without top-k, top-p or a repetition penalty; equal tokens, padding and end for sampling "
             "and for scoring; dropout off in both.",
         )
         return
     dear = list(_too_dear(log)) if _reward_as_logged(log) else []
-    yield from dear or _far_and_rising(log, curve, change)
+    yield from dear or _far_and_rising(curve, change, None if per_token else tokens)
 
 
 def _reward_as_logged(log: Log) -> bool:
@@ -134,16 +132,21 @@ def _too_dear(log: Log) -> Iterator[Seen]:
     )
 
 
-def _far_and_rising(log: Log, kl: Curve, change: _Change) -> Iterator[Seen]:
-    """Find a KL that is large for the length of the responses, and still rises."""
+def _tokens(log: Log) -> float:
+    """Return the mean length of the last responses; NaN where the log does not say it."""
     lengths = log.curve("response_length").late().values
-    by_token = change.end / float(lengths.mean()) if len(lengths) and lengths.mean() > 0 else math.nan
+    return float(lengths.mean()) if len(lengths) else math.nan
+
+
+def _far_and_rising(kl: Curve, change: _Change, tokens: float | None) -> Iterator[Seen]:
+    """Find a KL that is large per token, and still rises; ``tokens``: of a response, None where KL is per token."""
+    by_token = change.end if tokens is None else change.end / tokens if tokens > 0 else math.nan
     if not (by_token > KL_PER_TOKEN and change.end > change.means[-2] and change.differ(-2, -1)):
         return
     yield Seen(
         "warning",
-        f"KL is {change.end:.3g} nats, {by_token:.2g} per token of a response, and still rises: the responses are "
-        "hardly the reference's any more.",
+        f"KL is {by_token:.2g} nats per token{'' if tokens is None else f', {change.end:.3g} per response'}, and still "
+        "rises: the responses are hardly the reference's any more.",
         kl.late().where(),
         f"a larger β, a lower learning rate, fewer steps; {_SAMPLES}, and compare them with the reference's.",
     )
@@ -197,20 +200,12 @@ def _there(log: Log, *names: str) -> list[str]:
 
     ``Inapplicable`` where the training is not known to sample responses.
     """
-    if not _samples(log):
+    if not log.samples:
         raise Inapplicable("the training samples no responses")
     there = [name for name in names if len(log.curve(name).steps)]
     if not there:
         raise Unjudged(f"the log has no {names[0]}")
     return there
-
-
-def _samples(log: Log) -> bool:
-    """Return whether the training is known to sample responses: by its loss, or by columns that only samples have."""
-    sampled = PPO_COLUMNS.keys() - _OF_GIVEN_RESPONSES
-    return log.loss == "ppo" or any(
-        len(log.curve(name).steps) for name in log.columns if name.removeprefix("validation_") in sampled
-    )
 
 
 class _Change(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from gradlab.arrays import real_array
 from gradlab.doctor.curves import LN2, Curve, Log, step_text, whole_steps
-from gradlab.doctor.findings import Seen, Unjudged
+from gradlab.doctor.findings import Inapplicable, Seen, Severity, Unjudged
 from gradlab.doctor.rule import Rule, rule
 from gradlab.doctor.thresholds import (
     GAIN_ACCURACY,
@@ -104,6 +104,8 @@ def validation_spike(log: Log, _: Log | None) -> Iterator[Seen]:
 @rule("overfitting", "overfitting")
 def overfitting(log: Log, _: Log | None) -> Iterator[Seen]:
     """Find a validation loss that has risen since its best, while the training loss fell."""
+    if log.samples:  # its loss is of sampled responses, and that of held-out pairs is another
+        raise Inapplicable("the training is on sampled responses, and not on the held-out pairs' loss")
     seen = log.need("validation_loss", OVERFIT_EVALUATIONS)
     loss = log.need("loss", 2 * ROWS)
     smooth = np.array([np.median(seen.values[max(0, i - 1) : i + 2]) for i in range(len(seen.values))])
@@ -148,17 +150,34 @@ def no_gain(log: Log, baseline: Log | None) -> Iterator[Seen]:
 
 
 def _against_length(log: Log) -> Iterator[Seen]:
-    """Find an accuracy that is not above that of "prefer the shorter answer", where the settings have the latter."""
-    length, accuracy, least = log.number("length_baseline"), _ends(log).get("validation_accuracy"), _least(log)
-    if length is not None and accuracy is not None and accuracy < length + least["validation_accuracy"]:
+    """Find an accuracy that is not above the better of "prefer the shorter answer" and "prefer the longer answer".
+
+    The settings have the accuracy of the first; that of the second is the rest.
+    """
+    shorter, accuracy, least = log.share("length_baseline"), _ends(log).get("validation_accuracy"), _least(log)
+    if shorter is None or accuracy is None:
+        return
+    length, which = max((shorter, "shorter"), (1 - shorter, "longer"))
+    if accuracy < length + least["validation_accuracy"]:
         yield Seen(
-            "warning",
-            f'The validation accuracy, {accuracy:.3f}, is not above that of "prefer the shorter answer", {length:.3f}, '
-            f"by {least['validation_accuracy']:.3f} or more: it may have learnt length and nothing else.",
+            _severity(log),
+            f'The validation accuracy, {accuracy:.3f}, is not above that of "prefer the {which} answer", {length:.3f}, '
+            f"by {least['validation_accuracy']:.3f} or more: it may have learnt length and nothing else."
+            + _untrained(log),
             _end_of(log, "validation_accuracy").where(),
             "balance the lengths in the data, or judge by pairs of about equal length; log-probabilities averaged over "
             "tokens; more or cleaner pairs.",
         )
+
+
+def _severity(log: Log) -> Severity:
+    """Return how much a lack of gain on held-out pairs weighs: less where the training is not on pairs."""
+    return "note" if log.samples else "warning"
+
+
+def _untrained(log: Log) -> str:
+    """Return what is to be said of held-out pairs where the training is on sampled responses."""
+    return " It is trained on sampled responses and not on pairs: judge it by its reward." if log.samples else ""
 
 
 def _against_chance(log: Log, ends: Mapping[str, float], where: str) -> Iterator[Seen]:
@@ -181,9 +200,10 @@ def _against_chance(log: Log, ends: Mapping[str, float], where: str) -> Iterator
     worse = loss is not None and start is not None and loss > start[0]
     ahead = accuracy is not None and "accuracy" not in failed and worse
     yield Seen(
-        "problem" if nothing else "warning",
+        "problem" if nothing and not log.samples else _severity(log),
         f"On held-out pairs {'; '.join(failed.values())}."
-        + " It is right more often, but too sure where wrong." * ahead,
+        + " It is right more often, but too sure where wrong." * ahead
+        + _untrained(log),
         where,
         _GAIN_MORE,
     )
@@ -203,9 +223,9 @@ def _against_baseline(log: Log, baseline: Log, ends: Mapping[str, float], where:
         return
     numbers = "; ".join(f"{name} {ends[name]:.4g}, the baseline's {theirs[name]:.4g}" for name in theirs)
     yield Seen(
-        "note" if "validation_loss" in gained else "warning",
+        "note" if "validation_loss" in gained else _severity(log),
         f"No gain over the baseline: {numbers} (differences up to {', '.join(f'{least[name]:.3g}' for name in theirs)} "
-        "count as none).",
+        f"count as none).{_untrained(log)}",
         where,
         _GAIN_MORE,
     )
