@@ -41,7 +41,6 @@ from gradlab.llm.model.loading import with_lora
 from gradlab.llm.model.logps import _SCALED, with_logps
 from gradlab.llm.model.seeded import drawing
 from gradlab.llm.train.loop import NotFinite
-from gradlab.llm.train.measures import batch_row
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.reference import score
@@ -486,11 +485,28 @@ def test_the_log_row_of_a_step_is_that_of_its_log_probabilities():
     pairs = encoded(4)
     task = task_of(pairs, pair_loss("nbdpo"))
     row = task.gradient(policy_of(tiny_model(), batch=4, micro=4, sides_every=0), 1)
-    model = with_logps(tiny_model())
     with torch.no_grad():
-        by_side = model(**collate(pair_rows(pairs), PAD, layout=model.layout)).view(4, 2)
-    expected = batch_row(task.loss, task.logps(pairs, by_side, task.train_ref))
-    assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+        win, lose = (
+            from_logits(tiny_model().double(), [(pair.prompt, getattr(pair, side)) for pair in pairs])
+            for side in ("win", "lose")
+        )
+    beta, clip = task.loss.beta, task.loss.clip
+    h_win, h_lose = win - task.train_ref[:, 0], lose - task.train_ref[:, 1]
+    times = 1 + (win - lose).clamp(0, clip)  # λ of naive bDPO
+    margin = beta * (times * h_win - h_lose)
+    share = times / (times + 1)
+    tokens = torch.tensor([len(pair.win) / (len(pair.win) + len(pair.lose)) for pair in pairs]).double()
+    expected = {
+        "loss": F.softplus(-margin), "logp_win": win, "logp_lose": lose, "reward_win": beta * h_win,
+        "reward_lose": beta * h_lose, "reward_margin": beta * (h_win - h_lose), "margin": margin,
+        "accuracy": (h_win > h_lose).double(), "slope_win": -margin.neg().sigmoid() * beta * times,
+        "slope_lose": margin.neg().sigmoid() * beta, "win_weight": share,
+        "log_prob_ratio": times.log() + lose - win,
+    }  # fmt: skip
+    expected = {name: float(value.mean()) for name, value in expected.items()}
+    expected |= {f"win_weight_q{tenth}0": float(share.quantile(tenth / 10)) for tenth in (1, 5, 9)}
+    expected["win_weight_length_correlation"] = float(torch.corrcoef(torch.stack([share, tokens]))[0, 1])
+    assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert set(row) - set(expected) == {"grad_norm"}
 
 

@@ -1,13 +1,21 @@
 """The time of a step from a config: it counts what a step does, each part over the rate that it depends on."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 pytest.importorskip("transformers")
 
+from tiny_llm import settings, tiny_model, torchrun
+
+from gradlab.llm.model.group import Group
+from gradlab.llm.model.loading import small_llama, with_lora
 from gradlab.llm.model.shapes import LLAMAS
 from gradlab.llm.model.step_time import H200, Rates, measured_rates, step_time
+from gradlab.llm.train.policy_model import PolicyModel
 
 SEVEN = LLAMAS["Llama-2-7B"]
 PRODUCTS = Rates(products=1e12, traffic=float("inf"))  # all else costs nothing
@@ -22,6 +30,54 @@ def test_products_are_those_of_the_weights():
         (6 * body * tokens + 3.5 * attention + 6 * 32000 * 4096 * answers) / 1e12, rel=0.05
     )
     assert taken.total == taken.products
+
+
+@pytest.mark.parametrize(("rank", "within"), [(0, 0.01), (4, 0.04)])
+def test_products_are_those_that_pytorch_counts_in_a_step(rank, within):
+    model = small_llama(64, width=64, layers=4, heads=4, longest=64, seed=0)
+    config = model.config.to_dict()
+    rows = [(tuple(range(3, 23)), tuple(range(3, 15)), tuple(range(5, 17)))] * 4
+
+    def counted(share):
+        own = small_llama(64, width=64, layers=4, heads=4, longest=64, seed=0)
+        own = with_lora(own, rank, 8.0, ["all-linear"]) if rank else own
+        given = settings(
+            model="m", data="d", out=Path("out"), batch=4, micro=2, precision="fp32", device="cpu", lora_rank=rank,
+            gradient_checkpointing=share,
+        )  # fmt: skip
+        policy = PolicyModel(own, Group(), given, rate=1e-3, steps=1, pad=2)
+        with FlopCounterMode(display=False) as counter:
+            policy.accumulate(
+                policy.parts(rows, 2), lambda places: [rows[place] for place in places],
+                lambda logps, _: logps.sum(0), number=4, step=1,
+            )  # fmt: skip
+        return counter.get_flop_counts()["Global"][torch.ops.aten.mm]
+
+    def computed(share):
+        taken = step_time(
+            config, dataclasses.replace(PRODUCTS, products=1.0), pairs=4, prompt=20, response=12, micro_pairs=2,
+            lora_rank=rank, checkpointing=share, precision="fp32",
+        )  # fmt: skip
+        attention = 4 * 4 * 64 * 4 * 44**2  # which is no product of ``mm``
+        return taken.products - 3.5 * attention, taken.again - share * attention
+
+    assert counted(0.0) == pytest.approx(computed(0.0)[0], rel=within)
+    again = counted(1.0) - counted(0.0)  # without a layer's last product, which no gradient needs, where none is frozen
+    assert 0.75 * computed(1.0)[1] < again < 1.06 * computed(1.0)[1]
+
+
+@pytest.mark.slow
+def test_processes_send_what_is_computed():
+    """Each layer is gathered twice, also where it is computed again."""
+    said, _ = torchrun(Path(__file__).with_name("llm_sent_bytes.py"))
+    sent = {float(share): int(number) for share, number in map(str.split, said.splitlines())}
+    assert set(sent) == {0.0, 0.5, 1.0}
+    for share, number in sent.items():
+        taken = step_time(
+            tiny_model(layers=4).config.to_dict(), dataclasses.replace(PRODUCTS, link=1.0), pairs=4, micro_pairs=1,
+            gpus=2, checkpointing=share, precision="fp32",
+        )  # fmt: skip
+        assert number == pytest.approx(taken.link, rel=0.01)  # parts of equal size have some zeros at their end
 
 
 def test_checkpointed_layers_take_their_forward_pass_again():

@@ -329,6 +329,20 @@ def test_a_number_of_steps_wins_over_epochs_in_the_cost():
     assert cost(small, core=True).trained == pytest.approx(tokens / 60 / 3600)
 
 
+def test_supervised_training_is_part_of_the_cost(tmp_path):
+    small, with_sft = read_plan(SMALL), read_plan(with_training(tmp_path / "sft", "sft.epochs = 3\n"))
+    runs = len(small.seeds) * len(small.arms)
+    hours = runs * 3 * small.arms[0].pairs * small.tokens_per_pair / 2 / small.trained_per_second / 3600
+    assert {arm.pairs for arm in small.arms} == {small.arms[0].pairs}
+    both, core = cost(with_sft, core=True), cost(small, core=True)
+    assert both.trained - core.trained == pytest.approx(hours)
+    models = len(small.seeds) * len(small.arms) * (4 + 1 + 3)
+    assert (both.disk - core.disk) / core.disk == pytest.approx(runs / models)  # one model more per run
+    assert (both.sampled, both.runs) == (core.sampled, core.runs)
+    other = changed(tmp_path, SMALL, "[reference]\nsteps = 1", "[reference]\nsteps = 0")
+    assert cost(other, core=True).disk / core.disk == pytest.approx(1 - runs / models)  # no model is its own reference
+
+
 def test_the_page_has_the_clips_of_the_plans_losses(tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text(SEVEN.read_text("utf-8").replace('"nbdpo-symmetric"', '"nbdpo-symmetric:clip=0.2"'))

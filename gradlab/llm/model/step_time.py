@@ -130,8 +130,10 @@ def step_time(
     moved += turns * (2 + share) * _WHOLE * how.layers * shape.matrices * how.four_bits
     sent = 0.0
     if gpus > 1:
-        whole = (2 if half else 4) * how.parameters
-        sent = turns * (2 + share) * whole + turns * 4 * trained if spread else 2 * 4 * trained
+        # FSDP gathers a layer for its forward and for its backward pass; what checkpointing computes again finds it
+        # gathered. The model's ends stay gathered in between.
+        gathered = how.number * (2 * how.layers * shape.layer + shape.ends)
+        sent = turns * (gathered + 4 * trained) if spread else 2 * 4 * trained
     parts = {
         "products": (forward + backward + head) / rates.products,
         "again": share * forward / rates.products,

@@ -18,6 +18,7 @@ from gradlab.stats.power import power, seeds_for_power, spread_of_difference
 _WEIGHT = 4  # bytes of a saved weight
 _CHECKPOINT = 12  # bytes per weight of a checkpoint: weight and two moments
 _FORWARD = 1 / 3  # of a step's operations: the reference is scored by a forward pass
+_CHOSEN = 1 / 2  # of a pair's tokens: the chosen response with its prompt
 ALPHA = 0.05
 
 
@@ -53,22 +54,25 @@ def cost(plan: Plan, *, core: bool, mfu: float | None = None) -> Cost:
 
     mfu  another share of the GPU's peak than that of the plan's rate.
 
-    Tokens of training: batch × steps × tokens per pair. Before each group the reference scores every pair that is
-    trained on by a forward pass, a third of a step's operations. Each evaluation samples from its models and from the
-    reference.
+    Tokens of training: batch × steps × tokens per pair; of supervised training half of a pair's, the chosen response
+    with its prompt. The first group makes the supervised model and the reference, where the training has them. Before
+    each group the reference scores every pair that is trained on by a forward pass, a third of a step's operations.
+    Each evaluation samples from its models and from the reference.
     """
     settings = training_of(plan)
     rate = plan.trained_per_second * (1 if mfu is None else mfu / plan.mfu)
     groups = [group for group in plan.groups if group.core == core]
+    shared = settings.of("reference.steps") * settings.batch
+    stages = bool(shared) + bool(settings.sft.epochs)
     tokens = models = answers = 0.0
     for group in groups:
         first = group == plan.groups[0]
         for arm in plan.arms:
             alone = settings.of("epochs") * arm.pairs if settings.steps is None else settings.steps * settings.batch
-            reference = settings.of("reference.steps") * settings.batch if first else 0
+            before = shared + _CHOSEN * settings.sft.epochs * arm.pairs if first else 0
             scored = _FORWARD * min(alone, arm.pairs)
-            tokens += (len(group.loss) * alone + reference + scored) * plan.tokens_per_pair
-        models += len(plan.arms) * (len(group.loss) + first)
+            tokens += (len(group.loss) * alone + before + scored) * plan.tokens_per_pair
+        models += len(plan.arms) * (len(group.loss) + first * stages)
         answers += len(plan.arms) * (len(group.loss) + 1)
     seeds = len(plan.seeds)
     sampled = answers * plan.prompts * plan.samples * plan.length / plan.sampled_per_second
