@@ -41,7 +41,7 @@ class Lab:
             }})()"""
         )
 
-    def until(self, expression, *, seconds=10):
+    def until(self, expression, *, seconds=60):
         """Wait until an expression holds; return what it then is."""
         return self.ask(UNTIL % (1000 * seconds, expression, expression))
 

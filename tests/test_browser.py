@@ -117,7 +117,8 @@ def test_the_numbers_in_the_page_are_those_of_python(opened):
     page = opened("02-grid-training.ipynb")
     explorer = page.explorer()
     explorer.settled(lambda: explorer.root.get_by_role("button", name="just show me").click())
-    page.page.wait_for_timeout(3500)  # the training is played once
+    explorer.root.locator(".gl-at", has_text="step 500 of 500").wait_for()  # the training is played once
+    explorer.root.get_by_role("button", name="▶ play", exact=True).wait_for()
     shown = explorer.table().split("expected utility E[u], nats")[1].split()[:2]
     ends = page.do("print([explorer.numbers[f'E[u] {side}'] for side in 'AB'])")
     assert [float(text) for text in shown] == pytest.approx(json.loads(ends), abs=1e-3)
@@ -158,6 +159,10 @@ def test_a_rating_takes_keys_and_takes_answers_back(opened):
     explorer = page.explorer()
     assert "0 of 12" in explorer.table()
     page.page.locator(".gradlab-pair > div").first.click()
+    cells = page.page.locator(".jp-Cell").count()
+    for key in "ddxm":  # JupyterLab would delete the cell, cut it, and make it a text
+        page.page.keyboard.press(key)
+    assert page.page.locator(".jp-Cell").count() == cells
     explorer.settled(lambda: page.page.keyboard.press("ArrowLeft"))
     assert "1 of 12" in explorer.table()
     explorer.settled(lambda: page.page.keyboard.press("Backspace"))
@@ -182,6 +187,10 @@ def test_a_claim_is_opened_from_its_row_by_keyboard(opened):
     assert "grid-reward" in explorer.table()
     assert row.get_attribute("aria-pressed") == "true"
     assert explorer.content() != before
+    cells = page.page.locator(".jp-Cell").count()
+    for key in "ddxm":
+        page.page.keyboard.press(key)
+    assert page.page.locator(".jp-Cell").count() == cells
     figure = explorer.root.get_by_label("figure", exact=True)
     assert "answer-grid-reward" in figure.locator("option").all_inner_texts()
     explorer.press("↶ undo")  # the claim and its menus come back in one step

@@ -6,7 +6,7 @@ import pytest
 from node import WEB
 from web_page import note_problems
 
-from gradlab.widgets import GridExplorer, SigmoidExplorer, VarianceExplorer
+from gradlab.widgets import GridExplorer, SigmoidExplorer, VarianceExplorer, WorkbenchExplorer
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -130,6 +130,53 @@ def test_a_kernel_that_does_not_answer_is_said_until_it_does(shown):
 
 
 CHARTS = {"charts": [], "outcome": ["", ""]}
+
+
+def test_what_is_being_typed_stays_whatever_python_shows(shown):
+    page = shown(WorkbenchExplorer())
+    field = page.locator(".gl-controls textarea, .gl-controls label.gl-choice input[type=text]").first
+    before = field.input_value()
+    field.fill("h_w -")
+    page.evaluate("given => model.update({ shown: given, busy: true })", {**CHARTS, "asked": 0, "readings": []})
+    assert field.input_value() == "h_w -"
+    page.evaluate("() => model.update({ state: { ...model.data.state, formula: '-h_w' } })")
+    assert field.input_value() == "-h_w" != before
+
+
+def test_a_question_for_a_file_brings_the_state_that_is_seen(shown):
+    page = shown(VarianceExplorer())
+    slider = page.locator(".gl-slider input[type=text]").first
+    slider.fill("0.25")
+    slider.press("Enter")
+    page.get_by_role("button", name="CSV").first.click()
+    (question,) = page.evaluate("() => model.asked")
+    assert question["want"] == "csv"
+    assert question["state"] == page.evaluate("() => model.data.state")
+    assert 0.25 in question["state"].values()
+
+
+def test_a_pin_that_python_keeps_is_known_to_a_page_that_comes_later(shown):
+    page = shown(VarianceExplorer())
+    pins = page.locator("button[aria-pressed]", has_text="pin")
+    assert pins.all_inner_texts() == ["pin", "pin"]
+    page.evaluate("() => model.update({ pinned: true })")
+    assert pins.all_inner_texts() == ["unpin", "unpin"]
+    pins.first.click()
+    assert page.evaluate("() => model.data.pinned") is False
+    assert pins.all_inner_texts() == ["pin", "pin"]
+
+
+def test_a_state_that_python_refuses_leaves_no_step_to_undo(shown):
+    page = shown(SigmoidExplorer())
+    former = page.evaluate("() => model.data.state")
+    slider = page.locator(".gl-slider input[type=text]").first
+    slider.fill("0.25")
+    slider.press("Enter")
+    page.wait_for_function("model.sent === 1")
+    undo = page.get_by_role("button", name="↶ undo").first
+    assert undo.is_enabled()
+    page.evaluate("(former) => model.update({ state: { ...former } })", former)
+    assert undo.is_disabled()
 
 
 def test_an_answer_to_a_former_state_leaves_the_mark_that_more_is_to_come(shown):

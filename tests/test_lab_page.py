@@ -384,6 +384,33 @@ def test_a_prediction_is_chosen_then_both_policies_train_before_the_eyes(opened)
 
 @browser_test
 @pytest.mark.slow
+def test_a_play_gives_way_to_a_newer_place(opened):
+    lab = opened("#view=grid&guess=shown")
+    lab.press("▶ play")
+    lab.until("view.player.playing")
+    lab.page.evaluate("location.hash = 'view=grid&guess=shown&when=30'")
+    lab.until("!view.player.playing")
+    assert lab.state("when") == 30
+    lab.press("▶ play")
+    lab.stage.get_by_role("slider", name="how far through training, %").press("ArrowLeft")
+    assert 29 <= lab.until("!view.player.playing && shell.history.state.when") <= 99  # a step back from where it was
+
+
+@browser_test
+@pytest.mark.slow
+def test_the_end_of_a_play_leaves_what_was_undone_meanwhile(opened):
+    lab = opened("#view=grid&guess=shown&when=40")
+    lab.set(scale=5)
+    lab.press("▶ play")
+    lab.ask("shell.history.undo()")
+    lab.until("!view.player.playing")
+    assert lab.state("when") == 100
+    lab.press("↷ redo")
+    assert lab.state("scale") == 5
+
+
+@browser_test
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_who_moves_a_control_before_guessing_is_shown_what_it_does(opened, view):
     lab = opened(f"#view={view}")
@@ -445,15 +472,19 @@ def test_links_lead_to_each_explorer_while_the_page_is_open(opened):
 @browser_test
 @pytest.mark.slow
 def test_a_link_that_is_followed_before_a_change_is_noted_in_the_address_is_not_lost(opened):
-    late = "addEventListener('hashchange', (event) => event.isTrusted && event.stopImmediatePropagation())"
-    lab = opened("#view=grid&scale=3", script=late)  # the browser tells the page of the link after all else
+    late = """
+      addEventListener("hashchange", (event) => event.isTrusted && event.stopImmediatePropagation());
+      const set = globalThis.setTimeout.bind(globalThis);
+      globalThis.notes = [];
+      globalThis.setTimeout = (what, ms, ...more) => (ms === 250 ? notes.push(what) : set(what, ms, ...more));
+    """  # the test says when the page notes a change, and when it hears of a link
+    lab = opened("#view=grid&scale=3", script=late)
     lab.begun()
     lab.set(sigma=2)
-    lab.page.evaluate("location.hash = 'view=grid&scale=5'")
-    lab.page.wait_for_timeout(600)  # the change is noted a quarter of a second after it
+    lab.page.evaluate("() => { location.hash = 'view=grid&scale=5'; notes.at(-1)(); }")
     lab.page.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")
     lab.until("shell.history.state.scale === 5")
-    assert lab.until("location.hash.includes('scale=5') && shell.history.state.scale") == 5
+    assert lab.page.evaluate("location.hash").startswith("#view=grid&scale=5")
     lab.press("↶ undo")
     assert (lab.state("scale"), lab.state("sigma")) == (3, 2)
 

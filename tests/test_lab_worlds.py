@@ -1,5 +1,7 @@
 """Worlds of any size in the page's Training lab: from a file, painted, undone, saved, and copied as Python."""
 
+import json
+
 import numpy as np
 import pytest
 from node import needs_node
@@ -161,10 +163,10 @@ def test_a_file_is_dropped_and_one_that_is_no_world_is_said_and_nothing_changes(
         ("1,nan", 'bad.csv was not loaded: every cell must be a number, got "nan" in line 1.'),
     ):
         drop("bad.csv", text)
-        lab.until("view.trouble.textContent !== ''")
+        lab.until("view.refusal.textContent !== ''")
         assert lab.trouble() == told
         assert lab.state() == state
-        lab.ask("(view.trouble.textContent = '')")
+        lab.ask("(view.refusal.textContent = '')")
     assert lab.picture() == picture
     drop("good.csv", "1,2,3\n4,5,7\n")
     lab.until("shell.history.state.world !== ''")
@@ -182,6 +184,63 @@ def test_a_file_is_dropped_and_one_that_is_no_world_is_said_and_nothing_changes(
     lab.unfold(PAINT)
     lab.press("back to a drawn world")
     assert lab.state() == state
+
+
+HELD = """async () => {
+  const { view, history } = gradlabLab.shells.grid;
+  const train = view.pool.train.bind(view.pool);
+  let go;
+  const gate = new Promise((done) => (go = done));
+  view.pool.train = async (...given) => (await gate, train(...given));
+  globalThis.letGo = go;
+}"""
+
+
+def test_a_part_from_a_file_joins_the_world_of_the_state_and_not_one_that_was_trained_before(opened):
+    lab = opened(SHOWN)
+    lab.page.evaluate(HELD)
+    told = lab.page.evaluate(
+        """async () => {
+          const { view: { tools }, history } = gradlabLab.shells.grid;
+          await tools.loadFile(new File(["1,2,3\\n4,5,7\\n"], "u.csv"), "utility");
+          await tools.loadFile(new File(["1,1,0\\n1,1,1\\n"], "o.csv"), "observed");
+          return [history.state.world, document.querySelector(".gl-trouble").textContent];
+        }"""
+    )
+    world = json.loads(told[0])
+    assert world["utility"] == [[1, 2, 3], [4, 5, 7]]
+    assert np.array(world["observed"]).tolist() == [[1, 1, 0], [1, 1, 1]]
+    lab.page.evaluate("letGo()")
+    lab.settled()
+    assert lab.trouble() == ""
+
+
+def test_what_is_said_of_a_file_stays_when_a_training_ends(opened):
+    lab = opened(SHOWN)
+    lab.page.evaluate(HELD)
+    lab.ask("shell.history.set({ scale: 5 })")
+    lab.ask("view.tools.loadFile(new File(['1,nan'], 'bad.csv'))")
+    lab.page.evaluate("letGo()")
+    lab.settled()
+    assert lab.trouble().startswith("bad.csv was not loaded")
+    lab.set(world='{"utility":[[1,2],[3,4]]}')
+    assert lab.trouble() == ""
+
+
+def test_why_there_are_no_bands_stays_until_bands_are_asked_anew(opened):
+    lab = opened(SHOWN)
+    lab.page.evaluate(
+        """() => {
+          const { view: { pool } } = gradlabLab.shells.grid;
+          pool.train = () => Promise.reject(new Error("there is no room"));
+        }"""
+    )
+    lab.set(seeds=2)
+    lab.until("view.trouble.textContent === 'there is no room.'")
+    lab.set(prompt=3)  # which trains nothing
+    assert lab.trouble() == "there is no room."
+    lab.set(seeds=1)
+    assert lab.trouble() == ""
 
 
 def test_menus_say_why_a_loss_and_ppo_run_in_python_only(chromium, tmp_path):

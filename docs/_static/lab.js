@@ -1,6 +1,6 @@
 // Puts live explorers in place of their pictures; lab-bundle.js and lab-given.js have been loaded before.
 // A page that is opened from a folder may not load modules, so the front end comes as a text.
-(async () => {
+globalThis.gradlabLive = (async () => {
   const note = (root, error) => {
     const line = document.createElement("p");
     line.setAttribute("role", "status");

@@ -17,12 +17,15 @@ function render({ model, el }) {
     button.className = "jupyter-button lm-Widget";
     button.dataset.act = name;
     button.setAttribute("aria-keyshortcuts", keys.join(" "));
-    button.addEventListener("click", () => act(name));
+    button.addEventListener("click", ({ detail }) => detail < 2 && act(name)); // a double click answers once
     bar.append(button);
   }
   el.append(bar);
+  // JupyterLab looks for this on the focused element itself; else "d d" would delete the cell.
+  el.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
 
   const press = (event) => {
+    if (event.repeat && event.key === "Enter" && event.target.closest("button")) return event.preventDefault(); // held
     if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.target.closest(FIELDS)) return;
     const found = actions.find(({ keys }) => keys.includes(event.key));
     if (!found) return;

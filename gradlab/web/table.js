@@ -5,6 +5,8 @@ function render({ model, el }) {
   box.tabIndex = 0; // so that keys can scroll it
   box.setAttribute("role", "region");
   el.append(box);
+  // JupyterLab looks for this on the focused element itself; else "d d" would delete the cell.
+  el.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
 
   const cell = (kind, text, scope) => {
     const made = document.createElement(kind);

@@ -440,12 +440,22 @@ class Explorer(widgets.VBox):
             self.front.spec = self.spec()
 
     @in_turn
+    def _take(self, sent: object) -> None:
+        """Take the state with which the page asks for a file: the question may have overtaken it on its way."""
+        if isinstance(sent, Mapping) and (changed := self._changed(sent)):
+            self._set(changed)
+            self._refresh(sent)
+
+    def _changed(self, sent: Mapping[str, Any]) -> dict[str, Any]:
+        known = self.state
+        return {key: value for key, value in sent.items() if key not in known or known[key] != value}
+
+    @in_turn
     def _received(self) -> None:
         """Take a state that the page has sent. One that is refused changes nothing: the page gets the former back."""
         self.front.hear()
         sent, known = self.front.state, self.state
-        changed = {key: value for key, value in sent.items() if key not in known or known[key] != value}
-        if changed:
+        if changed := self._changed(sent):
             try:
                 self._set(changed)
             except ValueError as error:
@@ -597,6 +607,7 @@ class Explorer(widgets.VBox):
             raise ValueError(f"message must be a record, got {shown(message)}")
         want = message.get("want")
         if isinstance(want, str) and want in kinds:
+            self._take(message.get("state"))
             return {}, [kinds[want]()]
         return self.reply(message)
 

@@ -1,6 +1,8 @@
 /** The atlas in a page: maps of what each loss does to a pair, above the frontier of the same losses. */
 
 import { lowered, ratioMap, readings, type Seen, seenBy, signMap, stepField } from "./atlas";
+import { make, write } from "./dom";
+import type { Context } from "./explorer";
 import { charts, readings as ends } from "./frontier";
 import { FrontierLab } from "./frontier_lab";
 import { Kernel, type KernelRecord } from "./kernel";
@@ -12,6 +14,12 @@ export class AtlasLab extends FrontierLab {
   private readonly kernels = new Map<KernelRecord, Kernel>();
   private seen: Seen[] = [];
   private looking = 0; // states whose maps are not drawn yet
+  private readonly unseen = make("p", { className: "gl-trouble", role: "status" }); // why there are no maps
+
+  constructor(context: Context) {
+    super(context);
+    context.stage.prepend(this.unseen);
+  }
 
   override get busy(): boolean {
     return super.busy || this.looking > 0;
@@ -47,9 +55,10 @@ export class AtlasLab extends FrontierLab {
       for (const record of new Set(records)) if (!this.kernels.has(record)) this.kernels.set(record, await Kernel.load(record));
       if (state !== history.state) return;
       this.seen = slots.map((slot, at) => seenBy(this.kernels.get(records[at])!, slot));
+      write(this.unseen, "");
       this.show();
     } catch (error) {
-      if (state === history.state) this.fail(error as Error);
+      if (state === history.state) write(this.unseen, `${(error as Error).message}.`);
     } finally {
       this.looking--;
       if (state === history.state || !this.looking) changed(); // a look at a former state may be the last to end

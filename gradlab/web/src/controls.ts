@@ -72,13 +72,16 @@ function line(parent: HTMLElement, history: History, name: string, control: Cont
   const note = make("output", { className: "gl-note" });
   ontyped(field, () => {
     const reason = refusal(label, field.value, history.spec[name]);
-    write(note, reason ?? "");
+    write(note, reason ?? control.note ?? "");
     if (!reason) history.set({ [name]: field.value });
   });
   parent.append(make("label", { className: "gl-choice", title: hint }, make("span", { textContent: label }), field), note);
+  let drawn: Value | undefined;
+  let noted: string | undefined;
   return (state) => {
-    field.value = state[name] as string;
-    write(note, control.note ?? "");
+    if (state[name] === drawn && control.note === noted) return; // what is being typed stays, whatever else moves
+    if (state[name] !== drawn) field.value = (drawn = state[name]) as string;
+    write(note, (noted = control.note) ?? "");
   };
 }
 

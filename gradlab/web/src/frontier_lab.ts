@@ -173,7 +173,7 @@ export class FrontierLab implements ExplorerView {
         await this.trainings.rest(state, slots, grown, signal);
         if (this.soon) this.draw(state, slots);
       } catch (error) {
-        if ((error as Error).name !== "AbortError" && !this.again) this.fail(error as Error);
+        if ((error as Error).name !== "AbortError" && !this.again) write(this.trouble, `${(error as Error).message}.`);
       }
     } while (this.again);
     this.training = false;
@@ -190,9 +190,5 @@ export class FrontierLab implements ExplorerView {
 
   protected show(): void {
     if (this.shown) this.sheet.show(charts(this.shown, this.pinned), readings(this.shown));
-  }
-
-  protected fail({ message }: Error): void {
-    write(this.trouble, `${message}.`);
   }
 }

@@ -14,7 +14,7 @@ import type { Plot } from "./plot";
 import { Pool } from "./pool";
 import { filled, gridParts } from "./python";
 import { extent, roundUp, spelt } from "./reading";
-import { Ground, shownStep, trainingKey, type Trained } from "./runs";
+import { Ground, shownStep, trainingKey, type Trained, worldOf } from "./runs";
 import { type Slot, sliderOf, slotsOf } from "./spec";
 import type { Fields, State } from "./state";
 import type { World } from "./world";
@@ -57,6 +57,7 @@ export class GridLab implements ExplorerView {
   private readonly prompt: CurvePlot;
   private readonly table = new NumberTable("At the step that is shown");
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
+  private readonly refusal = make("p", { className: "gl-trouble", role: "status" }); // of a file
   private readonly tools: WorldTools;
   private readonly player: Player;
   private readonly step = make("span", { className: "gl-at" });
@@ -68,6 +69,7 @@ export class GridLab implements ExplorerView {
   private refused = ""; // the key that could not be trained
   private filling: AbortController | null = null;
   private filled = "";
+  private untrained = ""; // why there are no bands
   private before: State | null = null;
   private brief = false; // whether legends have a loss's letter alone
   private kept: { key: string; curves: Record<string, Curve[]> } | null = null;
@@ -75,12 +77,15 @@ export class GridLab implements ExplorerView {
   constructor(private readonly context: Context) {
     const { history, stage, spec } = context;
     this.player = new Player(history, () => this.draw(history.state));
-    this.tools = new WorldTools(context, () => this.ground!.world, () => this.brushChanged(), (text) => write(this.trouble, text));
+    this.tools = new WorldTools(
+      context, () => this.ground && this.ground.world, (state) => worldOf(this.settings(state), this.seed(state)),
+      () => this.brushChanged(), (text) => write(this.refusal, text),
+    );
     this.world = this.map("World: utility u", "u", "linear");
     this.world.onpaint = (cell) => this.tools.paint(cell);
     const times = make("div", { className: "gl-time" }, this.player.button, this.step);
     const lines = make("div", { className: "gl-pictures gl-lines" });
-    stage.append(this.trouble, this.pictures, this.tools.element, times, lines, this.table.element);
+    stage.append(this.trouble, this.refusal, this.pictures, this.tools.element, times, lines, this.table.element);
     this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
     times.addEventListener("input", () => this.player.playing && this.player.halt());
     this.curves = CURVES.map(([, title, label]) => {
@@ -132,6 +137,7 @@ export class GridLab implements ExplorerView {
 
   update(state: State): void {
     this.tools.update(state);
+    if (this.before && this.before.world !== state.world) write(this.refusal, "");
     if (this.runs.length && this.current(state)) {
       this.note();
       this.draw(state);
@@ -141,6 +147,7 @@ export class GridLab implements ExplorerView {
     if (this.current(state)) this.fill(state);
     if (state.guess === "none") this.player.halt();
     else if (this.runs.length && guessed(this.before, state)) this.player.start(true);
+    else if (this.before?.when !== state.when) this.player.halt(); // a newer place than that of the play
     this.before = state;
   }
 
@@ -241,8 +248,7 @@ export class GridLab implements ExplorerView {
 
   /** Says what there is to say of the world that is shown. */
   private note(): void {
-    const { note } = this.ground!;
-    write(this.trouble, note && `${note}.`);
+    write(this.trouble, [this.ground!.note, this.untrained].filter(Boolean).map((text) => `${text}.`).join(" "));
   }
 
   /** Trains the other seeds and then draws bands. */
@@ -253,6 +259,8 @@ export class GridLab implements ExplorerView {
     if (this.under || key === this.filled) return;
     this.filling?.abort();
     this.filled = key;
+    this.untrained = "";
+    this.note();
     if (this.runs.some(({ band }) => band)) {
       for (const run of this.runs) run.band = undefined;
       this.draw(state);
@@ -273,8 +281,12 @@ export class GridLab implements ExplorerView {
       this.draw(this.history.state);
     };
     train().catch((error: Error) => {
-      if (error.name !== "AbortError") write(this.trouble, `${error.message}.`);
-      else if (this.filled === key) this.filled = "";
+      if (this.filled !== key) return;
+      if (error.name === "AbortError") this.filled = "";
+      else {
+        this.untrained = error.message;
+        this.note();
+      }
     });
   }
 

@@ -4,7 +4,7 @@ import { ChartView, type ShownCharts } from "./chart_view";
 import type { ExplorerKind } from "./explorer";
 import { KINDS } from "./lab";
 import type { KernelRecord } from "./kernel";
-import { type Answer, GONE, keepShortcutsAway, Link, type Model } from "./link";
+import { type Answer, GONE, keepShortcutsAway, LATE, Link, type Model, whenLate } from "./link";
 import { type Host, Shell } from "./shell";
 import type { ControlSpec, Spec } from "./spec";
 import type { State } from "./state";
@@ -13,10 +13,8 @@ interface Reply extends Answer {
   record?: KernelRecord;
 }
 
-const PATIENCE = 20; // seconds in which a kernel that lives and has time answers
 /** Where the page computes, Python hears of a move when the hand rests this long, in ms, and of a long drag this often. */
 const [REST, OFTEN] = [60, 250];
-const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone. Where it is idle, run the cell again.`;
 
 /** Shows a widget's explorer; returns how to take it away. */
 export function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
@@ -39,7 +37,7 @@ export function render({ model, el }: { model: Model; el: HTMLElement }): () => 
 class Shown {
   private readonly shell: Shell;
   private incoming = false;
-  private waiting: ReturnType<typeof setTimeout> | undefined;
+  private waited = () => {}; // ends the wait for an answer to a state
   private resting: ReturnType<typeof setTimeout> | undefined;
   private unsent: number | null = null; // when the first move was made that Python has not heard of
 
@@ -56,6 +54,7 @@ class Shown {
     model.on("change:offers", this.refresh);
     model.on("change:shown", this.present);
     model.on("change:busy", this.present);
+    model.on("change:pinned", this.refresh);
     model.on("comm_live_update", this.lost);
     this.present();
   }
@@ -63,12 +62,13 @@ class Shown {
   close(): void {
     const { model } = this;
     this.flush();
-    clearTimeout(this.waiting);
+    this.waited();
     model.off("change:state", this.receive);
     model.off("change:hidden", this.refresh);
     model.off("change:offers", this.refresh);
     model.off("change:shown", this.present);
     model.off("change:busy", this.present);
+    model.off("change:pinned", this.refresh);
     model.off("comm_live_update", this.lost);
     this.shell.close();
   }
@@ -78,7 +78,7 @@ class Shown {
       kernel: async (loss, what, hyper) => (await this.answerTo({ want: "kernel", loss, what, hyper }))[0].record!,
       file: async (kind) => {
         this.flush();
-        const [, [bytes]] = await this.answerTo({ want: kind });
+        const [, [bytes]] = await this.answerTo({ want: kind, state: this.shell.history.state }); // it may overtake the state
         return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
       },
       moved: () => this.send(),
@@ -89,6 +89,7 @@ class Shown {
         this.model.set("pinned", on);
         this.model.save_changes();
       },
+      pinned: () => this.model.get("pinned") === true,
       page: () => "gradlab-lab.html",
     };
   }
@@ -96,14 +97,12 @@ class Shown {
   /** Asks Python, and says so while no answer comes. */
   private async answerTo(question: Record<string, unknown>): Promise<[Reply, DataView[]]> {
     let said = false;
-    const late = setTimeout(() => {
-      said = true;
-      this.shell.fail(LATE);
-    }, PATIENCE * 1000);
     try {
-      return await this.link.ask(question);
+      return await this.link.ask(question, () => {
+        said = true;
+        this.shell.fail(LATE);
+      });
     } finally {
-      clearTimeout(late);
       if (said) this.present();
     }
   }
@@ -129,8 +128,8 @@ class Shown {
     this.model.set("state", { ...this.shell.history.state });
     this.model.set("asked", (this.model.get("asked") as number) + 1);
     this.model.save_changes();
-    clearTimeout(this.waiting);
-    if (this.late) this.waiting = setTimeout(() => this.late && this.shell.fail(LATE), PATIENCE * 1000);
+    this.waited();
+    if (this.late) this.waited = whenLate(() => this.late && this.shell.fail(LATE));
   }
 
   private readonly receive = () => {
@@ -141,8 +140,10 @@ class Shown {
     const state = this.model.get("state") as State;
     try {
       // What Python changes while it answers belongs to the step that it answers, and is undone with it.
-      if (this.late) this.shell.history.amend(state);
-      else this.shell.history.set(state, "Python");
+      // So is a state that it refuses: the one before comes back.
+      const { history } = this.shell;
+      if (this.late || history.isBefore(state)) history.amend(state);
+      else history.set(state, "Python");
     } finally {
       this.incoming = false;
     }

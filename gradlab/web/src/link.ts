@@ -16,11 +16,19 @@ export interface Answer {
   error?: string;
 }
 
+const PATIENCE = 20; // seconds in which a kernel that lives and has time answers
+export const LATE = `The kernel has not answered for ${PATIENCE} seconds: it is busy, or gone. Where it is idle, run the cell again.`;
 export const GONE = "The kernel is gone: run the cell again";
 
 /** JupyterLab looks for this on the focused element itself; else "d d" on a slider would delete the cell. */
 export function keepShortcutsAway(el: HTMLElement): void {
   el.addEventListener("focusin", ({ target }) => ((target as HTMLElement).dataset.lmSuppressShortcuts = "true"));
+}
+
+/** Calls `late` when a kernel should have answered; returns how to prevent that. */
+export function whenLate(late: () => void): () => void {
+  const timer = setTimeout(late, PATIENCE * 1000);
+  return () => clearTimeout(timer);
 }
 
 /** Questions to Python, and its answers. */
@@ -32,12 +40,18 @@ export class Link<Reply extends Answer> {
     model.on("msg:custom", this.receive);
   }
 
-  ask(question: Record<string, unknown>): Promise<[Reply, DataView[]]> {
+  /** Asks; `late` is called where no answer comes for long, and may come yet. */
+  async ask(question: Record<string, unknown>, late: () => void): Promise<[Reply, DataView[]]> {
     const number = ++this.number;
-    return new Promise((done, fail) => {
-      this.waiting.set(number, { done: (reply, buffers) => done([reply, buffers]), fail });
-      this.model.send({ ...question, number });
-    });
+    const stop = whenLate(late);
+    try {
+      return await new Promise((done, fail) => {
+        this.waiting.set(number, { done: (reply, buffers) => done([reply, buffers]), fail });
+        this.model.send({ ...question, number });
+      });
+    } finally {
+      stop();
+    }
   }
 
   /** Fails what waits, since nobody will answer. */

@@ -52,7 +52,7 @@ export class Player {
     const { when, history } = this;
     this.halt();
     if (when === history.state.when) this.draw();
-    else if (following) history.amend({ when });
+    else if (following || history.canRedo) history.amend({ when });
     else history.set({ when });
   }
 }

@@ -27,6 +27,8 @@ const SAID: Record<Choice, [wide: string, narrow: string]> = {
   left: ["left", "upper"], tie: ["equally good", "equally good"], right: ["right", "lower"], skip: ["skip", "skip"],
 };
 
+const STILL = "The last answer is still being kept; this one does not count.";
+
 let sheets = 0; // numbers the questions, of which a page may have several
 
 export class RatingForm {
@@ -77,6 +79,7 @@ export class RatingForm {
   private present(): void {
     const { session } = this;
     const { task, goal } = session;
+    const mine = this.keys !== undefined || this.element.contains(document.activeElement); // a notebook has other places to type
     this.element.dataset.done = String(session.done);
     if (!this.begun) {
       const begin = () => {
@@ -92,13 +95,17 @@ export class RatingForm {
       this.sheet.show(session, this.host.tools);
     }
     const shown = this.begun && task ? JSON.stringify([task.place, goal]) : null;
-    if (shown !== this.shown) this.watch.restart();
-    if (this.begun && !this.element.contains(document.activeElement)) this.element.focus({ preventScroll: true });
+    if (shown !== this.shown) {
+      this.watch.restart();
+      this.skipDialog.element.close(); // it asked about another question
+    }
+    if (this.begun && mine && !this.element.contains(document.activeElement)) this.element.focus({ preventScroll: true });
     this.shown = shown;
   }
 
   private choose(choice: Choice): void {
-    if (choice === "skip") this.skipDialog.ask(this.session.openGoals(this.session.task!.place).length > 1);
+    if (this.busy) this.say(STILL);
+    else if (choice === "skip") this.skipDialog.ask(this.session.openGoals(this.session.task!.place).length > 1);
     else this.answer(choice, "", false);
   }
 
@@ -116,7 +123,7 @@ export class RatingForm {
   }
 
   private async keep(lines: Line[], done: string): Promise<void> {
-    if (this.busy) return;
+    if (this.busy) return this.say(STILL);
     this.busy = true;
     this.element.ariaBusy = "true";
     try {
@@ -134,8 +141,9 @@ export class RatingForm {
 
   private readonly key = (event: KeyboardEvent) => {
     const target = event.target as Element;
+    if (event.repeat && event.key === "Enter" && target.closest?.("button")) return event.preventDefault(); // a key that is held
     const plain = !event.repeat && !event.ctrlKey && !event.altKey && !event.metaKey && !event.isComposing;
-    if (!plain || !this.begun || this.busy || this.skipDialog.open || target.matches?.(FIELDS)) return;
+    if (!plain || !this.begun || this.skipDialog.open || target.matches?.(FIELDS)) return;
     const [does] = Object.entries(KEYS).find(([, keys]) => keys.includes(event.key)) ?? [];
     if (!does || (event.key === "ArrowDown" && scrolls(target))) return;
     event.preventDefault();
@@ -161,7 +169,7 @@ class TaskSheet {
 
   constructor(session: RatingSession, choose: (choice: Choice) => void, undo: () => void) {
     const button = (choice: Choice) => {
-      const made = make("button", { type: "button", className: "gl-choice", onclick: () => choose(choice) }, ...either(BUTTONS[choice]));
+      const made = make("button", { type: "button", className: "gl-choice", onclick: ({ detail }) => detail < 2 && choose(choice) }, ...either(BUTTONS[choice]));
       made.dataset.choice = choice;
       made.setAttribute("aria-keyshortcuts", KEYS[choice].join(" "));
       return made;

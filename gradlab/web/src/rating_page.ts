@@ -30,7 +30,7 @@ export class RatingPage {
     }, document);
     root.replaceChildren(this.form.element);
     this.form.fail(trouble);
-    addEventListener("storage", ({ key }) => key === this.shelf.name && this.adopt());
+    addEventListener("storage", ({ key }) => key === this.shelf.name && this.follow());
     addEventListener("beforeunload", (event) => this.unkept && event.preventDefault());
   }
 
@@ -62,7 +62,7 @@ export class RatingPage {
   }
 
   private async keep(lines: Line[]): Promise<void> {
-    if (this.adopt()) throw new Error("You went on in another window; this is what is open now");
+    if (this.adopt()) throw new Error("You went on in another window; this is what is open now"); // or says why it cannot
     this.session.take(lines);
     this.save(lines.length);
   }
@@ -77,16 +77,30 @@ export class RatingPage {
     }
   }
 
-  /** Takes in what another window of this browser has written meanwhile; returns whether there was something. */
+  /**
+   * Takes in what another window of this browser has written meanwhile; returns whether there was something. Throws an
+   * Error of one sentence where that contradicts the answers here: neither is written over.
+   */
   private adopt(): boolean {
     const there = this.shelf.news();
-    if (!there) return false;
+    if (there === null) return false;
     try {
       this.replace(linesOfText(there).lines);
     } catch (error) {
-      this.form.fail(`Another window wrote something else (${(error as Error).message}); export your answers here.`);
+      throw new Error(
+        `Another window wrote something else (${(error as Error).message}): export your answers here, and open the page again`,
+      );
     }
+    this.shelf.known = there;
     return true;
+  }
+
+  private follow(): void {
+    try {
+      this.adopt();
+    } catch (error) {
+      this.form.fail(`${(error as Error).message}.`);
+    }
   }
 
   /** Goes on with these lines and those of this page. */
@@ -120,9 +134,10 @@ export class RatingPage {
   }
 
   private async bring(file: File): Promise<void> {
-    const before = this.session;
     try {
       const { lines, torn } = linesOfText(await file.text());
+      this.adopt();
+      const before = this.session;
       if (!lines.length) throw new Error("it holds no answers");
       new RatingSession(this.list, lines);
       try {
@@ -141,7 +156,7 @@ export class RatingPage {
 
 /** A place in the browser's storage, which may be closed to the page, or full. */
 class Shelf {
-  private known: string | null = null; // what this page has read or written last
+  known: string | null = null; // what this page has taken up or written last
   works = true;
   aside: string | null = null;
 
@@ -175,9 +190,7 @@ class Shelf {
   news(): string | null {
     try {
       const there = localStorage.getItem(this.name);
-      if (!there || there === this.known) return null;
-      this.known = there;
-      return there;
+      return there && there !== this.known ? there : null;
     } catch {
       return null;
     }

@@ -1,6 +1,6 @@
 /** A rating in a notebook: Python holds each answer against the study, and appends it to the file. */
 
-import { type Answer, GONE, keepShortcutsAway, Link, type Model } from "./link";
+import { type Answer, GONE, keepShortcutsAway, LATE, Link, type Model } from "./link";
 import { RatingForm } from "./rating_form";
 import { type Line, type RatingList, RatingSession } from "./rating_session";
 
@@ -14,7 +14,7 @@ export function render({ model, el }: { model: Model; el: HTMLElement }): () => 
     farewell: `Your answers are in ${model.get("file")}.`,
     tools: () => [],
     keep: async (lines) => {
-      await link.ask({ lines });
+      await link.ask({ lines }, () => form.fail(LATE));
       form.fail("");
     },
   });

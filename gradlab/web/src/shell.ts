@@ -25,6 +25,8 @@ export interface Host {
   busy?: () => boolean;
   /** A result that is kept to compare with, where Python computes. */
   pin?: (on: boolean) => void;
+  /** Whether there is one. */
+  pinned?: () => boolean;
   /** The address of the page that reads links. */
   page: () => string;
 }
@@ -134,7 +136,8 @@ export class Shell {
     const answers = this.view.answers?.(state) ?? this.spec.answers;
     this.ask(state.guess, answers, this.view.outcome(state));
     this.texts.update(state);
-    if (this.view.hasPin !== undefined) this.showPin(this.view.hasPin);
+    const pinned = this.view.pin ? this.view.hasPin : this.host.pinned?.();
+    if (pinned !== undefined) this.showPin(pinned);
     const busy = Boolean(this.view.busy || this.host.busy?.());
     this.element.ariaBusy = String(busy);
     if (!busy) this.element.dataset.drawn = String(++this.drawn);

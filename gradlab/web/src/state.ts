@@ -89,10 +89,21 @@ export class History {
     this.move(next);
   }
 
-  /** Changes some fields as a part of the last step, which they follow from. Errors as in `set`. */
+  /** Changes some fields as a part of the last step, which they follow from; a step that leads back is none. Errors as in `set`. */
   amend(changes: Partial<Record<string, Value>>): void {
     const next = this.changed(changes);
-    if (next) this.move(next);
+    if (!next) return;
+    if (this.isBefore(next)) {
+      this.past.pop();
+      this.gesture = null;
+    }
+    this.move(next);
+  }
+
+  /** True for the state before the last step. */
+  isBefore(state: State): boolean {
+    const before = this.past.at(-1);
+    return before !== undefined && same(before, state);
   }
 
   /** The state with changes, or null where nothing changes. */
@@ -102,14 +113,12 @@ export class History {
       if (reason) throw new Error(reason);
     }
     const next = { ...this.current, ...changes } as State;
-    return Object.keys(next).every((name) => Object.is(next[name], this.current[name])) ? null : next;
+    return same(next, this.current) ? null : next;
   }
 
   /** Ends a gesture. One that has come back to where it began leaves no step to undo. */
   rest(): void {
-    const before = this.past.at(-1);
-    const back = before && Object.keys(before).every((name) => Object.is(before[name], this.current[name]));
-    if (this.gesture !== null && back) this.past.pop();
+    if (this.gesture !== null && this.isBefore(this.current)) this.past.pop();
     this.gesture = null;
   }
 
@@ -180,4 +189,8 @@ export function fromFragment(fragment: string, defaults: State, spec: Fields): {
     else changes[name] = value;
   }
   return { state: { ...defaults, ...changes }, refused };
+}
+
+function same(one: State, other: State): boolean {
+  return Object.keys(one).every((name) => Object.is(one[name], other[name]));
 }

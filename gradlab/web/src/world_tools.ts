@@ -23,10 +23,14 @@ export class WorldTools {
   private readonly given = make("span"); // of a world that is not drawn
   private readonly stroke = new Set<number>(); // cells that the pointer has passed since it went down
 
-  /** Tools for the world that `shown` gives; `changed` is called for another brush, `say` for a file that is refused. */
+  /**
+   * Tools for the world that `shown` gives, null before there is one, and files that add to the world of a `state`;
+   * `changed` is called for another brush, `say` with why a file is refused, or "".
+   */
   constructor(
     private readonly context: Context,
-    private readonly shown: () => World,
+    private readonly shown: () => World | null,
+    private readonly worldOf: (state: State) => World,
     private readonly changed: () => void,
     private readonly say: (text: string) => void,
   ) {
@@ -54,9 +58,11 @@ export class WorldTools {
 
   /** Shows the world of a file, or the shown world with a part from it; says in one sentence why a file is refused. */
   async loadFile(file: File, part: Part = this.part): Promise<void> {
+    this.say("");
     try {
       const bytes = new Uint8Array(await file.arrayBuffer());
-      this.loadWorld(worldOfFile(bytes, part, part === "utility" ? null : this.shown()));
+      const { state } = this.context.history; // what is shown may be of a former state that still trains
+      this.loadWorld(worldOfFile(bytes, part, part === "utility" ? null : this.worldOf(state)));
     } catch (error) {
       this.say(`${file.name} was not loaded: ${(error as Error).message}.`);
     }
@@ -70,6 +76,7 @@ export class WorldTools {
       return history.rest();
     }
     const world = this.shown();
+    if (!world) return;
     const at = cell[0] * world.responses + cell[1];
     if (this.stroke.has(at)) return;
     this.stroke.add(at);
