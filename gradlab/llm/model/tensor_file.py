@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gradlab.console import out_of_memory
+from gradlab.console import one_line, out_of_memory
 from gradlab.store.files import sync
 from gradlab.store.sealed import Damaged
 
 _ABOUT = "gradlab"  # the only key in the file's metadata, as safetensors writes several in an order by chance
 _HASH = "sha256"
+_OF_SYSTEM = re.compile(r"\(os error \d+\)")  # ends safetensors' errors that are the system's, such as of a disk
 
 
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], **about: str) -> None:
@@ -36,15 +38,21 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], **about: str)
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors in a file of ``write_tensors``, and its metadata; Damaged where they are not as written."""
+    """Return the tensors in a file of ``write_tensors``, and its metadata.
+
+    Raises Damaged where they are not as written; OSError for a file that is not there or cannot be read, of which
+    nothing is known.
+    """
     try:
-        with safe_open(path, "pt") as opened:
+        with open(path, "rb"), safe_open(path, "pt") as opened:
             about = json.loads(opened.metadata()[_ABOUT])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         whole = about.pop(_HASH, None) == _hash(tensors, about)
     except Exception as error:  # safetensors' error is no ValueError, and torch has its own for a strange shape
-        if out_of_memory(error):
+        if isinstance(error, OSError) or out_of_memory(error):
             raise
+        if _OF_SYSTEM.search(str(error)):
+            raise OSError(f"{path} cannot be read: {one_line(error)}") from None
         whole, tensors, about = False, {}, {}
     if not whole:
         raise Damaged(f"{path} is damaged")

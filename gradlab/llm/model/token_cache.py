@@ -24,11 +24,10 @@ class TokenCache:
 
     def read(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, str]] | None:
         """Return the arrays and texts of this key; None without them, and for a damaged file, with a notice."""
-        file = self._file(key)
-        if not file.exists():
-            return None
         try:
-            tensors, about = read_tensors(file)
+            tensors, about = read_tensors(self._file(key))
+        except FileNotFoundError:
+            return None
         except Damaged as error:
             say(f"gradlab: {error}, and is made again", file=sys.stderr)
             return None

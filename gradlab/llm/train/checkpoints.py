@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,15 @@ def load_checkpoint(folder: Path, model: Any, optimizer: torch.optim.Optimizer, 
     processes goes on from a checkpoint of any other, spread or not, with a notice where the number is another.
 
     ValueError where the checkpoint belongs to another run; and where all checkpoints are damaged: their steps may have
-    taken days, so it is for the user to say that these start again.
+    taken days, so it is for the user to say that these start again. OSError, in all processes, where one of them cannot
+    read a file or does not see it: nothing is known of its content.
     """
     there = group.on_main(lambda: [(str(path), _state(path)) for _, path in reversed(_all(folder))])
     for name, state in there:
         path = Path(name)
         if state is not None:
             _check_fits(path, state, key)
-        tensors = None if state is None else _mine(path, state, model, group)
+        tensors = None if state is None else group.on_all(partial(_seen, path, state, model, group))
         if not group.total(torch.tensor(float(tensors is None))):
             assert tensors is not None
             assert state is not None
@@ -221,11 +223,14 @@ def _all(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _state(path: Path) -> dict[str, Any] | None:
-    """Return a checkpoint's state; None where it is damaged, or not all of its files have their full size."""
+    """Return a checkpoint's state; None where it is damaged, or not all of its files have their full size.
+
+    OSError where a file is there and cannot be read.
+    """
     try:
         state = read_sealed(path / _STATE)
         return state if all((path / name).stat().st_size == size for name, size in state["files"].items()) else None
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return _older(path / _STATE)
 
 
@@ -234,7 +239,7 @@ def _older(file: Path) -> dict[str, Any] | None:
     try:
         state = json.loads(input_file("state", file).read_bytes())
         return state if SEAL not in state and state["format"] < FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -257,6 +262,17 @@ def _say_moved(path: Path, state: Mapping[str, Any], group: Group) -> None:
             "to rounding, dropout's draws and the batches of a loss of batches aside",
             file=sys.stderr,
         )
+
+
+def _seen(path: Path, state: Mapping[str, Any], model: Any, group: Group) -> dict[str, Tensor] | None:
+    """Return ``_mine``; OSError where this process lacks a file that the main process has seen."""
+    try:
+        return _mine(path, state, model, group)
+    except FileNotFoundError as error:
+        raise OSError(
+            f"{error.filename} must be seen by every process, but process {group.rank} does not find it; all machines "
+            "need the run's folder at the same path"
+        ) from None
 
 
 def _mine(path: Path, state: Mapping[str, Any], model: Any, group: Group) -> dict[str, Tensor] | None:

@@ -117,7 +117,10 @@ class HiddenCache:
         write_whole({file: lambda to: write_tensors(to, tensors, key=self.key)})
 
     def _look(self) -> None:
-        """Read the parts that are new; remove damaged ones, with a notice: they are made again."""
+        """Read the parts that are new; remove damaged ones, with a notice: they are made again.
+
+        OSError for a part that cannot be read, which stays: other runs may share the cache.
+        """
         for file in sorted(self.folder.glob(_NAMES)):
             if file.name in self._read:
                 continue
@@ -125,6 +128,8 @@ class HiddenCache:
                 tensors, about = read_tensors(file)
                 if about.get("key") != self.key:
                     raise Damaged(f"{file} is the cache of another model")
+            except FileNotFoundError:  # another process has removed it, as it is damaged
+                continue
             except Damaged as error:
                 say(f"gradlab: {error}, and is made again", file=sys.stderr)
                 file.unlink(missing_ok=True)

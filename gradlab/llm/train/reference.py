@@ -150,10 +150,10 @@ class _Saver:
 
 
 def _read(file: Path, key: str, number: int) -> Tensor | None:
-    if not file.exists():
-        return None
     try:
         tensors, about = read_tensors(file)
+    except FileNotFoundError:
+        return None
     except Damaged as error:
         say(f"gradlab: {error}, and is made again", file=sys.stderr)
         return None
