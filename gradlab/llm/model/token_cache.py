@@ -26,7 +26,7 @@ class TokenCache:
         """Return the arrays and texts of this key; None without them, and for a damaged file, with a notice."""
         try:
             tensors, about = read_tensors(self._file(key))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a folder that cannot be is told by who writes there
             return None
         except Damaged as error:
             say(f"gradlab: {error}, and is made again", file=sys.stderr)
