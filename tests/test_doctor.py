@@ -1022,7 +1022,7 @@ def test_noise_alone_is_no_sign(seed):
 
 
 def test_held_out_pairs_are_not_what_ppo_is_trained_on():
-    """Its loss falls with the reward, while DPO's on held-out pairs rises: that is no overfitting."""
+    """The log is of a loss that falls as the reward rises, while DPO's on held-out pairs rises: no overfitting."""
     seen = healthy()["validation_loss"].notna()
     turned = LN2 + np.where(np.arange(STEPS) < 60, -0.1, np.linspace(-0.1, 0.5, STEPS))
     rising = ppo(validation_loss=np.where(seen, turned, np.nan))

@@ -79,8 +79,8 @@ _FOREIGN = {
 _RANKS = {name: rank for rank, name in enumerate(("", *_FOREIGN))}
 _PREFIXES = (("train/", ""), ("eval/eval_", "validation_"), ("eval/", "validation_"), ("eval_", "validation_"),
              ("validation/", "validation_"), ("", ""))  # fmt: skip
-# Parts of names that TRL's trainers on sampled responses write, whose kl is a mean over tokens; KTO's, which is none,
-# and Online DPO's objective/kl, a sum per response, have no such columns.
+# Parts of names in logs of TRL's GRPO and RLOO, where kl is a mean over tokens. Logs of KTO and of Online DPO, where it
+# is not, have no such columns.
 _OF_TOKENS = re.compile(r"(?<![a-z])(completions[/_]|frac_reward_zero_std)")
 _CUT = ("completions/clipped_ratio", "response_length/clip_ratio")  # 1 − finished, at TRL and verl
 _LOSS = re.compile(r"(?<![a-z])(loss|losses|nll)(?![a-z])")
