@@ -198,6 +198,14 @@ def test_the_sample_agrees_and_says_loudly_where_it_does_not(made):
     assert atlas_frames.check_sample(made, workers=1) == [said], "a difference is said until it is gone"
 
 
+def test_rounding_becomes_more_in_a_training_where_exponentials_meet_adam():
+    runs = atlas_frames.settings_of(quick=False)["runs"]
+    given = {**{name: runs[name] for name in ("world", "training", "first_seed")}, "seeds": 1}
+    known = {name: Method(name, "published", {}) for name in ("dpo", "f-dpo")}
+    found = atlas_frames.rounding_of(known, given, list(known))
+    assert found["dpo"] < 1e-9 < found["f-dpo"] < 1e-2
+
+
 def test_a_loss_that_the_frames_lack_is_named(made, monkeypatch):
     monkeypatch.setattr(atlas_runs, "methods", lambda: [*FEW, Method("cdpo", "published", {})])
     assert atlas_frames.check_sample(made, workers=1) == ["it lacks cdpo; run `make atlas`"]

@@ -119,6 +119,24 @@ def test_a_sample_that_differs_is_said_until_it_is_gone(made):
     assert check(made) == []
 
 
+@pytest.mark.parametrize(
+    ("differs", "rounded", "said"),
+    [(1e-7, 0.0, False), (1e-5, 2e-6, False), (1e-5, 1e-7, True), (1e-5, 0.0, True), (np.inf, np.inf, True)],
+)
+def test_a_piece_may_differ_by_ten_times_of_what_rounding_becomes_in_it(tmp_path, differs, rounded, said):
+    asked = []
+
+    def rounding(names):
+        asked.extend(names)
+        return dict.fromkeys(names, rounded)
+
+    found = samples.check(
+        tmp_path / "stamp.json", "key", lambda: {"a": differs, "b": 0.0}, "…", fresh=False, rounding=rounding
+    )
+    assert bool(found) == said
+    assert asked == ["a"] * (differs > samples.CLOSE)
+
+
 @pytest.mark.parametrize("missing", ["part", "parts"])
 def test_a_frame_that_does_not_name_the_parts_differs(made, missing):
     frame, manifest = load_frame(made / "long.parquet")

@@ -7,7 +7,7 @@ did not change the numbers either.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from gradlab.store.artifacts import load_frame
 from gradlab.store.pool import run_parts
 from gradlab.store.stamps import read_stamp, write_stamp
 
-CLOSE = 1e-6  # of a number, relative to 1 and to itself: what another processor's rounding becomes in a training
+CLOSE = 1e-6  # of a number, relative to 1 and to itself: what another processor's rounding becomes in most trainings
+ROUNDED = 10  # times what rounding became when it was tried: a few tries do not find the largest
 
 
 def check(
-    stamp: Path, key: str, compare: Callable[[], Mapping[str, float]], remedy: str, *, fresh: bool
+    stamp: Path, key: str, compare: Callable[[], Mapping[str, float]], remedy: str, *, fresh: bool,
+    rounding: Callable[[Sequence[str]], Mapping[str, float]] = lambda names: dict.fromkeys(names, 0.0),
 ) -> list[str]:  # fmt: skip
     """Make a sample again and return in words, at most one line, where it differs from the committed rows.
 
@@ -33,10 +35,15 @@ def check(
     key      of all that the sample depends on.
     compare  makes the sample and returns the difference of each of its pieces, as ``difference`` gives it.
     remedy   says what to do where the difference is meant.
+    rounding  returns what rounding alone becomes in these pieces, as a difference: asked of pieces that differ by more
+              than ``CLOSE``, which then may differ by ``ROUNDED`` times as much.
     """
     if not fresh and read_stamp(stamp).get("key") == key:
         return []
     differing = {name: worst for name, worst in compare().items() if worst > CLOSE}
+    if differing:
+        rounded = rounding(list(differing))
+        differing = {name: worst for name, worst in differing.items() if not worst < ROUNDED * rounded[name]}
     if differing:
         named = ", ".join(f"{name} (by {worst:.2g})" for name, worst in differing.items())
         return [f"THE SAMPLE DIFFERS from the committed rows: {named}. If that is meant, {remedy}"]

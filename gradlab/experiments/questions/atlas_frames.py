@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,16 +202,18 @@ def check_sample(folder: Path, *, fresh: bool = False, workers: int | None = Non
     said = [f"it lacks {', '.join(lacking)}; run `{COMMAND}`"] if lacking else []
     chosen = [known[name] for name in there if name in known and name not in lacking]
     key = fingerprint(manifest["sha256"], sorted(lacking), code_key(atlas_runs.__name__, ["measured", "methods"]))
-    differences = functools.partial(_differences, frame, chosen, settings_of(quick)["runs"], key, workers)
+    settings = settings_of(quick)["runs"]
+    given = {**{name: settings[name] for name in ("world", "training", "first_seed")}, "seeds": SAMPLED}
+    differences = functools.partial(_differences, frame, chosen, given, key, workers)
     remedy = f"raise atlas_runs.VERSION and run `{COMMAND}`"
-    return [*said, *samples.check(stamp, key, differences, remedy, fresh=fresh)]
+    rounding = functools.partial(rounding_of, {method.name: method for method in chosen}, given)
+    return [*said, *samples.check(stamp, key, differences, remedy, fresh=fresh, rounding=rounding)]
 
 
 def _differences(
-    frame: pd.DataFrame, chosen: Sequence[Method], settings: Settings, key: str, workers: int | None
+    frame: pd.DataFrame, chosen: Sequence[Method], given: Settings, key: str, workers: int | None
 ) -> dict[str, float]:
     """Train the sample of these methods; return the difference of each from its committed rows, by its name."""
-    given = {**{name: settings[name] for name in ("world", "training", "first_seed")}, "seeds": SAMPLED}
     with tempfile.TemporaryDirectory() as scratch:
         keys = {method.name: key for method in chosen}
         parts = [_part(Path(scratch), keys, method, "sample", given) for method in chosen]
@@ -221,6 +223,22 @@ def _differences(
         method.name: samples.difference(_committed(frame, method, rows["seed"]), _by_seed(rows))
         for method, rows in zip(chosen, again, strict=True)
     }
+
+
+def rounding_of(known: Mapping[str, Method], given: Settings, names: Sequence[str]) -> dict[str, float]:
+    """Return what rounding becomes in the sample of these methods: the change with a rate that is rounded otherwise.
+
+    Where an exponential of log-ratios meets Adam, which divides by the gradient's size, the last digit of a number
+    grows by ten orders of magnitude within a training.
+    """
+    training, found = given["training"], {}
+    for name in names:
+        base, up, down = (
+            sample(**known[name].arguments(), **{**given, "training": training.but(learning_rate=rate)})
+            for rate in training.learning_rate * (1 + np.array([0, 2**-51, -(2**-51)]))
+        )
+        found[name] = max(samples.difference(base, other) for other in (up, down))
+    return found
 
 
 def sample(loss: str, preset: str, hyper: dict[str, float], **given: Any) -> pd.DataFrame:
