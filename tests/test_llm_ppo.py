@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from tiny_llm import torchrun
 
 from gradlab import cli
 from gradlab.doctor.training_log import SAMPLES, read_log
-from gradlab.llm.data.batches import collate
+from gradlab.llm.data.batches import Layout, collate
 from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.loading import load_model, save_folder, small_llama, train_bpe, with_lora
@@ -28,7 +29,7 @@ from gradlab.llm.train.loop import NotFinite, run_steps
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel
 from gradlab.llm.train.ppo_rewards import advantages
-from gradlab.llm.train.ppo_samples import Scorer
+from gradlab.llm.train.ppo_samples import Scorer, micro_of, together
 from gradlab.llm.train.ppo_task import PPOTask, frozen_reference
 from gradlab.losses import DPO
 
@@ -298,6 +299,50 @@ def test_means_of_log_probabilities_change_nothing_but_rounding():
     torch.testing.assert_close(weights(one[0]), weights(other[0]), rtol=1e-3, atol=1e-4)
 
 
+# A prompt is read once for several of its samples
+
+
+@pytest.mark.parametrize("options", [{}, {"ppo_level": "token", "ppo_kl": "k3"}, {"reduction": "mean"}])
+def test_samples_that_share_their_prompt_give_the_step_of_samples_apart(options):
+    one, other = (made(model=model_of(1), sides_every=1, **options) for _ in range(2))
+    other[0].layout = dataclasses.replace(other[0].layout, once=False)
+    for shared, apart in zip(run(*one, 2), run(*other, 2), strict=True):
+        assert shared == pytest.approx(apart, rel=1e-3, abs=1e-4)
+    torch.testing.assert_close(weights(one[0]), weights(other[0]), rtol=1e-3, atol=1e-4)
+    assert {len(group) for group in one[1].batch.groups} == {1 + 4}
+    assert one[1].batch.rows == other[1].batch.groups == other[1].batch.rows
+    assert one[0].tokens < other[0].tokens
+
+
+@pytest.mark.parametrize(
+    ("samples", "micro", "budget", "each"),
+    [(4, 4, None, 4), (4, 1, None, 2), (6, 2, None, 3), (5, 2, None, 1), (4, 4, 12, 4), (4, 4, 11, 2), (4, 4, 5, 1)],
+)
+def test_as_many_samples_share_a_row_as_a_micro_batch_has_room_for(samples, micro, budget, each):
+    rows = [(prompt, (4, END)) for prompt in PROMPTS[:4] for _ in range(samples)]  # prompts of four tokens at most
+    policy, _ = made(micro=micro, samples=samples, tokens_per_micro=budget)
+    groups = together(policy, rows, samples, [policy.layout])
+    assert {len(group) for group in groups} == {1 + each}
+    assert [(prompt, response) for prompt, *responses in groups for response in responses] == rows
+    assert micro_of(policy, groups) == max(2 * micro // each, 1)
+    assert together(policy, rows, samples, [policy.layout, Layout()]) == rows
+
+
+def test_a_reference_is_scored_in_its_own_layout():
+    whole = frozen_reference("other", "start", made()[0], lambda _: model_of(2))
+
+    class Apart:
+        layout = Layout()
+
+        def __call__(self, **batch):
+            assert "segments" not in batch
+            return whole(**batch)
+
+    rows = [run(*made(reference=reference), 1)[0] for reference in (whole, Apart())]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-3, abs=1e-4)
+    assert rows[0]["kl"] != 0
+
+
 # Rewards that fail
 
 
@@ -376,7 +421,7 @@ def test_a_run_does_not_go_on_with_another_micro(source, tmp_path):
 
 
 def test_a_reference_that_is_not_finite_stops_the_step_with_its_batch():
-    policy, task = made(reference=lambda **batch: torch.full((len(batch["input_ids"]),), math.nan))
+    policy, task = made(reference=lambda **batch: torch.full((len(batch["lengths"]),), math.nan))
     with pytest.raises(NotFinite, match="step 1: r − β log π/π_ref is not finite") as caught:
         task.gradient(policy, 1)
     index = caught.value.batch["training_pairs"]

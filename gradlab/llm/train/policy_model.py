@@ -98,11 +98,12 @@ class PolicyModel(TrainedModel[Settings]):
     ) -> Tensor:
         """Return log π of each response, see ``reference.score``; inside ``frozen``.
 
-        by  another model's function in the place of this model's, which then gets the same micro-batches.
+        by  another model's function in the place of this model's, which then gets the same micro-batches, in its own
+            ``layout`` where it has one.
         """
         return score(
             by or self, rows, self.group, pad=self.pad, micro=micro, budget=self.settings.tokens_per_micro,
-            layout=self.layout, width=width,
+            layout=getattr(by, "layout", self.layout), width=width,
         )  # fmt: skip
 
     def accumulate(
@@ -114,7 +115,7 @@ class PolicyModel(TrainedModel[Settings]):
 
         parts    places of this process's items, an array per micro-batch, some perhaps empty (see ``batches.dealt``).
         rows_of  gives the rows of some places, one per item, with equally many responses each.
-        values   gives the values to differentiate, one per item, from log π of its responses (responses, items).
+        values   gives the values to differentiate, which are added up, from log π of items (responses, items).
         step     decides, with the settings' seed, what dropout draws.
         items    the number of items, ``number`` where left out.
         width    gives log π of each token instead, a further axis of this width; 0 after a response's end.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradlab.console import say
-from gradlab.llm.data.batches import Row, batch_at
+from gradlab.llm.data.batches import Layout, Row, batch_at
 from gradlab.llm.data.prepare import Data
 from gradlab.llm.model.group import Elsewhere, Group
 from gradlab.llm.model.rewards import CheckedReward, load_reward
@@ -73,7 +73,9 @@ class Batch:
     index: np.ndarray
     """Places of the prompts among all training prompts."""
     rows: list[Row]
-    """Prompt and response."""
+    """Prompt and response; the responses to a prompt follow one another."""
+    groups: list[Row]
+    """The same, with responses to a prompt that the model reads together, see ``together``."""
     penalised: Tensor
     """R, the rewards that the steps maximise."""
     advantage: Tensor
@@ -123,12 +125,11 @@ def draw(
     )  # fmt: skip
     rows: list[Row] = [(chosen[place], tokens) for place, tokens in zip(samples.prompts, samples.tokens, strict=True)]
     places, responses = [int(index[place]) for place in samples.prompts], texts(samples, tokenizer)
+    groups = together(policy, rows, of.samples, [policy.layout, getattr(reference, "layout", policy.layout)])
     raw = scorer(places, responses, group)
     judged = None if judge is None else judge(places, responses, group)
     with frozen(policy):
-        logp, ref_logp = (
-            policy.score(rows, 2 * settings.micro, width=width_of(policy), by=by) for by in (None, reference)
-        )
+        logp, ref_logp = (scored(policy, groups, by=by) for by in (None, reference))
     logp = summed(logp * tokens_of_mean(policy, rows))
     logratio = logp - summed(ref_logp)
     finished = torch.tensor(samples.finished)
@@ -148,10 +149,39 @@ def draw(
     if of.clip_reward is not None:
         row["reward_clipped"] = (raw.abs() > of.clip_reward).double().mean()
     return Batch(
-        index, rows, penalised, advantages(penalised, of.samples, of.baseline), ref_logp,
+        index, rows, groups, penalised, advantages(penalised, of.samples, of.baseline), ref_logp,
         _shown([scorer.prompts[place] for place in index], samples, responses, raw, judged, reward, logratio),
         row={name: float(value) for name, value in row.items()},
     )  # fmt: skip
+
+
+def together(policy: PolicyModel, rows: Sequence[Row], samples: int, layouts: Sequence[Layout]) -> list[Row]:
+    """Return rows of one response each as rows of several to one prompt, so that the prompt is read once for these.
+
+    samples  responses to each prompt, which follow one another.
+    layouts  those of the models that read the rows.
+
+    All rows get equally many responses, the largest divisor of ``samples`` that a micro-batch has room for.
+    """
+    settings, budget = policy.settings, policy.settings.tokens_per_micro
+    most = min(samples, 2 * settings.micro) if all(layout.once for layout in layouts) else 1
+    for each in range(most, 1, -1):
+        if samples % each == 0:
+            starts = range(0, len(rows), each)
+            groups = [(rows[start][0], *(row[1] for row in rows[start : start + each])) for start in starts]
+            if budget is None or max(layout.tokens(groups).max() for layout in layouts) <= budget:
+                return groups
+    return list(rows)
+
+
+def micro_of(policy: PolicyModel, groups: Sequence[Row]) -> int:
+    """Return how many groups of samples are a micro-batch: two samples count as a pair."""
+    return max(2 * policy.settings.micro // (len(groups[0]) - 1), 1)
+
+
+def scored(policy: PolicyModel, groups: Sequence[Row], *, by: Callable[..., Tensor] | None = None) -> Tensor:
+    """Return log π of the samples, (N,), or of their tokens, (N, W); ``by``: as in ``PolicyModel.score``."""
+    return policy.score(groups, micro_of(policy, groups), width=width_of(policy), by=by)
 
 
 def width_of(policy: PolicyModel) -> int | None:

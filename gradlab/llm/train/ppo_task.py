@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Row
+from gradlab.llm.data.batches import Layout
 from gradlab.llm.data.prepare import Data
 from gradlab.llm.model.group import computing, spread
 from gradlab.llm.model.loading import is_adapter
@@ -51,7 +51,7 @@ from gradlab.llm.model.sampling import check_room
 from gradlab.llm.train.loop import Task, check_finite
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
-from gradlab.llm.train.ppo_samples import Batch, Scorer, draw, summed, tokens_of_mean, width_of
+from gradlab.llm.train.ppo_samples import Batch, Scorer, draw, micro_of, scored, summed, tokens_of_mean, width_of
 from gradlab.losses import DPO, kl_estimate, ppo_clip
 
 
@@ -120,7 +120,7 @@ class PPOTask(Task[PolicyModel]):
             return [surrogate, settings.of("beta") * kl]
 
         def run(values: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
-            return self._accumulated(policy, step, batch.rows, values)
+            return self._accumulated(policy, step, batch, values)
 
         logp = run(lambda logps, at: torch.stack(parts(logps[0], at)).sum(0))
         check_finite("log π", logp, step, batch.index)
@@ -155,7 +155,7 @@ class PPOTask(Task[PolicyModel]):
         if "grad_norm_win" not in row or batch is None or batch.logp is None:
             return {}
         with frozen(policy):
-            after = policy.score(batch.rows, 2 * policy.settings.micro, width=width_of(policy))
+            after = scored(policy, batch.groups)
         change = summed(after * tokens_of_mean(policy, batch.rows)) - batch.logp
         named = zip(("delta_win", "delta_lose"), batch.sides, strict=True)
         return {name: float(change[side].mean()) for name, side in named if side.any()}
@@ -195,21 +195,46 @@ class PPOTask(Task[PolicyModel]):
 
     @staticmethod
     def _accumulated(
-        policy: PolicyModel, step: int, rows: list[Row], values: Callable[[Tensor, np.ndarray], Tensor]
+        policy: PolicyModel, step: int, batch: Batch, values: Callable[[Tensor, np.ndarray], Tensor]
     ) -> Tensor:
         """Put the gradient of the mean value into the policy; return log π of samples, (N,), or of tokens (N, W)."""
-        settings, scale = policy.settings, tokens_of_mean(policy, rows)
+        groups, scale = batch.groups, tokens_of_mean(policy, batch.rows)
+        each = len(groups[0]) - 1
+
+        def of_samples(logps: Tensor, at: np.ndarray) -> Tensor:
+            logps = logps.transpose(0, 1).flatten(0, 1)
+            places = (at[:, None] * each + np.arange(each)).ravel()
+            return values((logps * scale[places].to(logps))[None], places)
+
         logps = policy.accumulate(
-            policy.parts(rows, 2 * settings.micro),
-            lambda places: [rows[place] for place in places],
-            lambda logps, at: values(logps * scale[at].to(logps), at),
-            number=len(rows), step=step, width=width_of(policy),
+            policy.parts(groups, micro_of(policy, groups)),
+            lambda places: [groups[place] for place in places],
+            of_samples, number=len(batch.rows), items=len(groups), step=step, width=width_of(policy),
         )  # fmt: skip
-        return logps[:, 0] * scale
+        return logps.flatten(0, 1) * scale
 
 
-def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callable[[str], Any]) -> Callable[..., Tensor]:
-    """Keep the reference in memory beside the policy; return the function from a collated batch to log π_ref, (B,).
+@dataclass(frozen=True)
+class FrozenReference:
+    """The function from a collated batch to log π_ref, (R,).
+
+    off     turns an adapter off, where the model has one.
+    layout  the model's, which need not be the policy's; ``computing``: the types that it computes in.
+    """
+
+    model: Any
+    off: Callable[[], contextlib.AbstractContextManager[Any]]
+    layout: Layout
+    computing: Callable[[], contextlib.AbstractContextManager[Any]]
+
+    def __call__(self, **batch: Tensor) -> Tensor:
+        """Return log π_ref of each response, (R,) in nats."""
+        with self.off(), self.computing():
+            return self.model(**batch)
+
+
+def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callable[[str], Any]) -> FrozenReference:
+    """Keep the reference in memory beside the policy.
 
     The reference has the policy's types and is spread like it, so that log π/π_ref is exactly 0 as long as both have
     the same weights. Where the policy is a LoRA adapter on the reference, no second model is needed: the adapter is
@@ -222,16 +247,12 @@ def frozen_reference(source: str, start: str, policy: PolicyModel, load: Callabl
     apart = group.spreads(settings.distribution)
     adapted = is_adapter(source)
     if settings.lora.rank and start == source and not adapted and not apart:
-        model, off = policy.plain, policy.plain.disable_adapter
+        model, off, layout = policy.plain, policy.plain.disable_adapter, policy.layout
     else:
         loaded = group.on_all(lambda: load(source)).requires_grad_(False)
         loaded = loaded if apart else loaded.to(group.device)
         model, off = with_logps(loaded, chunk=settings.chunk, group=group), contextlib.nullcontext
+        layout = model.layout
         model = spread(model, group, "fsdp", policy.precision) if apart else model
         model.eval()
-
-    def forward(**batch: Tensor) -> Tensor:
-        with off(), computing(group.device, policy.precision):
-            return model(**batch)
-
-    return forward
+    return FrozenReference(model, off, layout, lambda: computing(group.device, policy.precision))
