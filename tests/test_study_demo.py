@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import small_study
 
 from gradlab.cli import main
 from gradlab.study.answers import read_answers
@@ -27,6 +28,22 @@ def test_a_complete_example_is_written(tmp_path, capsys):
     for name in ("plan.toml", "study.json", "pages", "answers", "report/report.html"):
         assert str(out / name) in said
     assert main(["study", "demo", "--out", str(out)]) == 0  # a former example is replaced
+    answers = out / "answers/ash.answers.jsonl"
+    answers.write_text("those of a person\n")  # who rated the example's page
+    capsys.readouterr()
+    assert main(["study", "demo", "--out", str(out)]) != 0
+    assert "it holds something else: answers/ash.answers.jsonl" in capsys.readouterr().err
+    assert answers.read_text() == "those of a person\n"
+
+
+def test_a_study_of_people_is_no_former_example(tmp_path, capsys):
+    small_study.study(tmp_path).write(tmp_path / "study.json")
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers/ada.answers.jsonl").write_text("{}\n")
+    assert main(["study", "demo", "--out", str(tmp_path)]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "study.json").is_file()
+    assert (tmp_path / "answers/ada.answers.jsonl").read_text() == "{}\n"
 
 
 def test_another_folder_is_left_alone(tmp_path, capsys):

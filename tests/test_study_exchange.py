@@ -121,6 +121,18 @@ def test_answers_come_back_as_they_were_given(study, tmp_path, how):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_an_export_replaces_no_file_with_other_content(study, tmp_path, form):
+    files = export(study, form, tmp_path)
+    assert export(study, form, tmp_path) == files  # the same again
+    files[-1].write_text("what the tool gave back\n")
+    files[0].unlink()
+    with pytest.raises(FileExistsError, match="is there already, with other content"):
+        export(study, form, tmp_path)
+    assert files[-1].read_text() == "what the tool gave back\n"
+    assert not files[0].exists()
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_an_export_is_blind_and_has_a_file_per_rater(study, tmp_path, form):
     files = export(study, form, tmp_path)
     assert len(files) == len(study.plan.raters) + 1

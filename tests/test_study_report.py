@@ -55,6 +55,25 @@ def test_the_folder_has_tables_that_say_what_the_page_says(study, tmp_path):
     assert (tmp_path / "mine/notes.txt").read_text() == "keep"
 
 
+@pytest.mark.parametrize("name", ["ada.answers.jsonl", "files.json", "methods.txt"])
+def test_a_report_with_a_file_that_is_not_as_it_was_written_stays(study, tmp_path, name):
+    made = _report(study, tmp_path)
+    page = made.write(tmp_path / "report")
+    (page.parent / name).write_text("somebody's\n")
+    with pytest.raises(FileExistsError, match="a former report as it was written, or not there; it holds something"):
+        made.write(page.parent)
+    assert (page.parent / name).read_text() == "somebody's\n"
+    assert page.is_file()
+
+
+def test_a_page_of_another_program_is_no_former_report(study, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / PAGE).write_text("<p>of another program</p>")
+    with pytest.raises(FileExistsError, match=f"holds something else: {PAGE}"):
+        _report(study, tmp_path).write(tmp_path / "other")
+    assert (tmp_path / "other" / PAGE).read_text() == "<p>of another program</p>"
+
+
 def test_methods_name_the_design_the_hash_and_who_was_left_out(study, tmp_path):
     said = methods(_report(study, tmp_path).results)
     for words in (

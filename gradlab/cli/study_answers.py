@@ -34,7 +34,7 @@ class AssignCommand:
     def run(self) -> int:
         """Assign, write, print what comes next."""
         from gradlab.store.csv_text import csv_text
-        from gradlab.store.files import write_whole
+        from gradlab.store.files import write_once
         from gradlab.study import assign, read_study
         from gradlab.study.assignment import as_frame
         from gradlab.study.rater_page import rating_page
@@ -43,10 +43,7 @@ class AssignCommand:
         lists = assign(study)
         files = {self.out / f"{rater}.html": rating_page(study, rater) for rater in study.plan.raters}
         files[self.out / "tasks.csv"] = csv_text(as_frame(lists))
-        for file, text in files.items():
-            if file.exists() and file.read_text("utf-8", "replace") != text:
-                raise FileExistsError(f"{file} is there already, with other content; out must be another folder")
-        write_whole(files)
+        write_once(files)
         for rater in study.plan.raters:
             say(f"{self.out / rater}.html: {len(lists[rater])} comparisons")
         say(f"for the researcher alone, as it names the systems: {self.out / 'tasks.csv'}")

@@ -64,7 +64,7 @@ class ExportCommand:
     form: Form
     """The tool."""
     out: Path
-    """The folder of the files, one per rater and one that sets the tool up; files of those names are replaced."""
+    """The folder of the files, one per rater and one that sets the tool up; none that is there with other content."""
     rater: Annotated[str | None, _ALL] = None
     """One rater only."""
 

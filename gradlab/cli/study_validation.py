@@ -16,7 +16,7 @@ class DemoCommand:
     """Write a complete example of a study, with simulated raters: plan, pages, answers, report."""
 
     out: Path = Path("runs/study-demo")
-    """The folder of the example; a former one there is replaced."""
+    """The folder of the example; a former one there is replaced where nothing in it was changed."""
 
     def run(self) -> int:
         """Write it, and print where to look."""

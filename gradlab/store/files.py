@@ -69,6 +69,14 @@ def write_whole(files: Mapping[Path, Content]) -> None:
             raise
 
 
+def write_once(files: Mapping[Path, str]) -> None:
+    """Write texts as ``write_whole`` does; FileExistsError, and nothing written, where another content is in a file."""
+    for file, text in files.items():
+        if os.path.lexists(file) and not (file.is_file() and file.read_bytes() == text.encode()):
+            raise FileExistsError(f"{file} is there already, with other content; out must be another folder")
+    write_whole(dict(files))
+
+
 def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Write a folder so that it is the old one or the new one, never a part or a mixture.
 

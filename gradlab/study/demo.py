@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradlab.store.files import write_folder, write_whole
+from gradlab.store.files import write_whole
+from gradlab.store.listed_folder import write_listed_folder
 from gradlab.study.answers import read_answers
 from gradlab.study.frozen import Study, freeze
 from gradlab.study.plan import Design, Goal, Plan, Primary
@@ -53,12 +54,10 @@ def make_demo(samples: Path | str, out: Path | str) -> Demo:
     samples  the file of samples that come with the rating explorer.
 
     The answers are those of simulated raters, by ``MODEL`` and ``WORTH``: no person has rated anything. FileExistsError
-    where the folder holds something else than a former example.
+    where the folder holds anything but a former example as it was written, such as a study or answers of people.
     """
     target = Path(out)
-    if target.exists() and any(target.iterdir()) and not (target / "study.json").is_file():
-        raise FileExistsError(f"{target} must be empty, a former example, or not there; it holds something else")
-    write_folder(target, lambda part: _fill(Path(samples), part))
+    write_listed_folder(target, "example", lambda part: _fill(Path(samples), part))
     return _files(target)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradlab.checks import input_file, one_of, utf8
-from gradlab.store.files import write_whole
+from gradlab.store.files import write_once
 from gradlab.store.json_lines import read_lines
 from gradlab.study import argilla, label_studio
 from gradlab.study.answers import answer_line, answers_of
@@ -44,14 +44,15 @@ def export(study: Study, form: str, folder: Path | str, rater: str | None = None
            JSON lines of records, and settings (see ``gradlab.study.argilla``).
     rater  one rater only; left out: all. Sides differ between raters, so that each needs a project or data set.
 
-    Files of those names are replaced, all or none. ValueError for an unknown form or rater.
+    All files are written or none. ValueError for an unknown form or rater; FileExistsError where a file of such a name
+    holds something else, such as another study's tasks or what the tool gave back.
     """
     tool = FORMS[one_of("form", form, FORMS)]
     raters = study.plan.raters if rater is None else (one_of("rater", rater, study.plan.raters),)
     target = Path(folder)
     files = {target / name: text for name, text in tool.setup(study).items()}
     files |= {target / f"{name}.{tool.SUFFIX}": tool.tasks(study, name) for name in raters}
-    write_whole(dict(files))
+    write_once(files)
     return list(files)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from gradlab.checks import of_kind
 from gradlab.store.csv_text import csv_text
-from gradlab.store.files import write_folder
+from gradlab.store.listed_folder import write_listed_folder
 from gradlab.store.page_policy import own_source
 from gradlab.study.answers import Answers, read_answers
 from gradlab.study.frozen import Study, read_study
@@ -116,10 +116,11 @@ class Report:
         return json_page(page) + "\n"
 
     def write(self, folder: Path | str) -> Path:
-        """Write page, tables, methods and numbers into a folder of their own, whole or not at all; return the page."""
+        """Write page, tables, methods and numbers into a folder of their own, whole or not at all; return the page.
+
+        FileExistsError where the folder holds anything but a former report as it was written.
+        """
         target = Path(folder)
-        if target.exists() and any(target.iterdir()) and not (target / PAGE).is_file():
-            raise FileExistsError(f"{target} must be empty, a former report, or not there; it holds something else")
 
         def fill(part: Path) -> None:
             (part / PAGE).write_text(self.page(), "utf-8")
@@ -128,7 +129,7 @@ class Report:
             for name, frame in self.tables.items():
                 (part / f"{name}.csv").write_text(csv_text(frame), "utf-8")
 
-        write_folder(target, fill)
+        write_listed_folder(target, "report", fill)
         return target / PAGE
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
