@@ -110,6 +110,17 @@ def test_pages_and_pictures_are_written_once_and_equal(tmp_path, monkeypatch):
     assert not (tmp_path / "a" / "atlas" / "ipo.png").exists()
 
 
+def test_pictures_of_others_beside_the_losses_stay(tmp_path, monkeypatch):
+    """Where the atlas is written for the first time, and again."""
+    monkeypatch.setattr(page, "registered", lambda: [as_published(PAIR_LOSSES["dpo"]())])
+    holiday = tmp_path / "atlas" / "holiday.png"
+    holiday.parent.mkdir()
+    holiday.write_bytes(b"mine")
+    for _ in range(2):
+        page.write(tmp_path)
+        assert holiday.read_bytes() == b"mine"
+
+
 def test_trainings_add_columns_and_answers(rows):
     frame = atlas.table(page.registered(), made_up())
     text = page.page(page.registered(), frame)

@@ -42,6 +42,8 @@ def write(
 ) -> list[Path]:
     """Write ATLAS.md, atlas.csv and, where they are not current, the pictures; return the pictures that were drawn.
 
+    A picture that an earlier call drew of a loss that is no longer registered is removed; other files stay.
+
     folder   that of the figures; the pictures go into ``atlas`` in it.
     trained  trainings, see ``table``, or their file; None: the page has what is measured, and no trainings.
     note     a line below the page's title, such as that this is only a quick run.
@@ -94,8 +96,8 @@ def _draw(losses: Sequence[Known], trained: pd.DataFrame | None, folder: Path, f
     for name in todo:
         make = functools.partial(_figures, name, by_name.get(name), trained)
         found += draw(make, place, kinds=("png",))
-    for file in place.glob("*.png"):
-        if file.stem not in keys:
+    for file in place.glob("*.png"):  # what else lies there is not ours
+        if file.stem in former.keys() - keys.keys():
             file.unlink()
     if todo or former.keys() != keys.keys():
         write_stamp(stamp, keys, indent=1)
