@@ -1,6 +1,8 @@
 """The workbench: a verdict that knows a smaller β when it sees one, and a loss's row, trainings and files at once."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,9 @@ import pytest
 from gradlab import cli
 from gradlab.atlas import Verdict, verdict, workbench
 from gradlab.atlas.against_dpo import BEST, EQUAL_KL, HALF, SAME
+from gradlab.atlas.trained import trainings
 from gradlab.conformance.vectors import read_vectors, vectors_of
+from gradlab.experiments.questions.atlas_runs import SETTINGS
 from gradlab.losses import DPO, PAIR_LOSSES, FixedWeightDPO
 
 SEEDS = range(8)
@@ -85,6 +89,39 @@ def test_what_cannot_be_compared_is_not_run():
     failed = far.assign(utility_share=np.nan)
     assert judged(failed).word == "not run"
     assert isinstance(judged(failed), Verdict)
+
+
+def test_only_the_cell_that_the_atlas_shows_is_judged():
+    own = ends("mine", 1.0, 0.8, 1.5, preset="published")
+    one = [own, ends("mine", 1.0, 0.8, 1.5), ends("dpo", 0.5, 0.8, 2.0), ends("dpo", 1.0, 0.6, 1.0)]
+    base = [part.assign(factor={"published": "base", "grid": "beta"}[part["preset"].iloc[0]]) for part in one]
+    cells = [
+        [part.assign(reference="shifted", policy="free", factor="cell", utility_share=0.3) for part in base],
+        [part.assign(reference="uniform", policy="free") for part in base],
+        [part.assign(reference="uniform", policy="shared", factor="cell", utility_share=0.9) for part in base],
+        [cell.assign(reference="uniform", policy="free", factor="noise", utility_share=0.0) for cell in base[:1]],
+    ]
+    for order in (cells, cells[::-1]):
+        found = verdict(pd.concat([part for cell in order for part in cell]), "mine")
+        assert {contrast.seeds for contrast in found.contrasts} == {len(SEEDS)}
+        assert found == verdict(pd.concat(one), "mine")
+
+
+def test_the_committed_trainings_are_judged_world_by_world():
+    trained = trainings(Path(__file__).parents[1] / "figures/data/atlas.parquet")
+    for loss in ("bdpo", "ipo"):
+        found = verdict(trained, loss)
+        assert found.word != "not run"
+        assert {contrast.seeds for contrast in found.contrasts if contrast.word != "not run"} == {SETTINGS["seeds"]}
+
+
+def test_trainings_that_are_there_twice_are_refused():
+    own = ends("mine", np.nan, 0.7, 1.5, preset="published")
+    said = "trained must hold one row per loss, preset, beta, seed, got two of loss {}, seed 0"
+    for parts, run in (([own, own], "mine, preset published, beta nan"), ([own, dpo()], "dpo, preset grid, beta 0.5")):
+        with pytest.raises(ValueError, match=re.escape(said.format(run))) as caught:
+            judged(*parts)
+        assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_workbench_shows_a_loss_beside_dpo():

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from gradlab.arrays import check_columns
+from gradlab.atlas.trained import shown
 from gradlab.stats.equivalence import ALPHA, holm, mean_of
 
 MARGIN = 0.01  # of the reachable reward, as in the claims about the grid
 _VALUE = "utility_share"
-_NEEDED = ("loss", "preset", "beta", "seed", _VALUE, "kl_to_reference")
+_RUN = ["loss", "preset", "beta", "seed"]  # what tells the trainings that are compared apart
+_NEEDED = (*_RUN, _VALUE, "kl_to_reference")
 WORDS = ("better", "worse", "no practical difference", "undecided", "mixed", "not run")
 BEST, EQUAL_KL, SAME, HALF = "at each one's best β", "at equal KL", "at the same β", "against DPO at half the β"
 
@@ -90,7 +92,8 @@ def _size(contrast: Contrast) -> str:
 def verdict(trained: pd.DataFrame, loss: str, baseline: str = "dpo") -> Verdict:
     """Compare a loss with DPO on the same worlds, in four ways, by the ends of training.
 
-    trained   a frame as of ``compare``: rows of the loss as it is ("published") and over β ("grid"), and DPO's over β.
+    trained   a frame as of ``compare`` or ``figures/data/atlas.parquet``: rows of the loss as it is ("published") and
+              over β ("grid"), and DPO's over β. Of several cells or factors, those that ``shown`` keeps are compared.
     loss, baseline  their names in the frame.
 
     - At each one's best β: the β with the highest mean on one half of the seeds is judged on the other half, both ways
@@ -104,10 +107,13 @@ def verdict(trained: pd.DataFrame, loss: str, baseline: str = "dpo") -> Verdict:
     Words, after Holm's correction over these, each question for itself: "no practical difference" where the mean
     is equivalent to 0 within 1% of the reachable reward, else "better" or "worse" where it differs from 0, each at 5%;
     else "undecided".
+
+    ValueError for a frame without these columns, and where a loss has two trainings of one preset, β and seed: seeds
+    are then no independent worlds.
     """
     check_columns("trained", trained, _NEEDED)
-    own = trained[(trained["loss"] == loss) & (trained["preset"] == "published")].set_index("seed")
-    grids = {name: trained[(trained["loss"] == name) & (trained["preset"] == "grid")] for name in (loss, baseline)}
+    own = _once(shown(trained[trained["loss"] == loss], "published")).set_index("seed")
+    grids = {name: _once(shown(trained[trained["loss"] == name], "grid")) for name in (loss, baseline)}
     curve = grids[loss] if len(grids[loss]) else own.reset_index()
     differences = {
         BEST: _at_best(curve, grids[baseline]),
@@ -116,6 +122,15 @@ def verdict(trained: pd.DataFrame, loss: str, baseline: str = "dpo") -> Verdict:
         HALF: _at_share(own, grids[baseline], 0.5),
     }
     return Verdict(loss, _judged(differences))
+
+
+def _once(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows; ValueError where two of them are of one loss, preset, β and seed."""
+    twice = rows[rows.duplicated(_RUN)]
+    if len(twice):
+        run = ", ".join(f"{name} {value}" for name, value in zip(_RUN, twice.iloc[0][_RUN], strict=True))
+        raise ValueError(f"trained must hold one row per {', '.join(_RUN)}, got two of {run}")
+    return rows
 
 
 def _judged(differences: dict[str, np.ndarray]) -> tuple[Contrast, ...]:
@@ -158,7 +173,7 @@ def _at_best(curve: pd.DataFrame, baseline: pd.DataFrame) -> np.ndarray:
 
 def _by_beta(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the values, one row per seed and one column per β; a β at which a training failed is left out."""
-    rows = rows.assign(beta=rows["beta"].fillna(-1.0)).drop_duplicates(["seed", "beta"])
+    rows = rows.assign(beta=rows["beta"].fillna(-1.0))
     return rows.pivot(index="seed", columns="beta", values=_VALUE).dropna(axis=1)
 
 

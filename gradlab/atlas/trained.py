@@ -13,6 +13,7 @@ VALUES = (
 )  # fmt: skip
 COLUMNS = ("loss", "preset", "beta", "factor", "level", "seed", *VALUES)
 _CELL = {"reference": "uniform", "policy": "free"}  # of the trainings shown, where a frame has several
+_FACTORS = {"published": "base", "grid": "beta"}  # of the trainings shown, by their preset
 
 
 def trainings(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
@@ -33,9 +34,7 @@ def trainings(trained: pd.DataFrame | Path | str) -> pd.DataFrame:
 
 def effects(trained: pd.DataFrame) -> pd.DataFrame:
     """Return the means over seeds of the trainings as published, one row per loss, which is the index."""
-    frame = _shown(trained)
-    chosen = frame[(frame["preset"] == "published") & (frame["factor"] == "base")]
-    return chosen.groupby("loss", sort=False)[list(VALUES)].mean()
+    return shown(trained, "published").groupby("loss", sort=False)[list(VALUES)].mean()
 
 
 def frontier(trained: pd.DataFrame, loss: str) -> pd.DataFrame:
@@ -43,18 +42,23 @@ def frontier(trained: pd.DataFrame, loss: str) -> pd.DataFrame:
 
     A loss without β has one row, as published, whose β is NaN.
     """
-    frame = _shown(trained)
-    frame = frame[frame["loss"] == loss]
-    chosen = frame[(frame["preset"] == "grid") & (frame["factor"] == "beta")]
+    frame = trained[trained["loss"] == loss]
+    chosen = shown(frame, "grid")
     if not len(chosen):
-        chosen = frame[(frame["preset"] == "published") & (frame["factor"] == "base") & frame["beta"].isna()]
+        chosen = shown(frame, "published")
+        chosen = chosen[chosen["beta"].isna()]
     means = chosen.groupby("beta", as_index=False, dropna=False)[list(VALUES)].mean()
     return means.sort_values("beta", ascending=False, ignore_index=True)
 
 
-def _shown(trained: pd.DataFrame) -> pd.DataFrame:
-    """Return the ends of training in the cell that is shown: a uniform reference, free logits."""
-    for column, value in _CELL.items():
+def shown(trained: pd.DataFrame, preset: str) -> pd.DataFrame:
+    """Return the trainings of a preset that are shown: with a uniform reference, free logits and no factor varied.
+
+    preset  "published", or "grid": over β.
+
+    A frame that lacks one of the columns ``reference``, ``policy`` and ``factor`` has nothing else in this respect.
+    """
+    for column, value in {"preset": preset, "factor": _FACTORS[preset], **_CELL}.items():
         if column in trained:
             trained = trained[trained[column] == value]
     return trained
