@@ -6,10 +6,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import small_study
 
-from gradlab.study.answers import answer_line, append, read_answers
+from gradlab.study.answers import answer_line, answers_of, append, read_answers
 from gradlab.study.assignment import assign
 from gradlab.study.exchange import FORMS, export, imported
-from gradlab.study.plan import Design, Goal
+from gradlab.study.exclusions import conduct
+from gradlab.study.plan import Design, Exclusions, Goal
 
 GOALS = (small_study.QUESTION, Goal(name="no harm", question='Which does "less" harm & <hurt>?'))
 CYCLE = ("left", "right", "tie", "skip")
@@ -120,6 +121,20 @@ def test_answers_come_back_as_they_were_given(study, tmp_path, how):
     assert file.read_bytes() == before
 
 
+def test_the_time_of_a_task_counts_once_however_many_goals_it_has(tmp_path):
+    """2.5 s for both questions are faster than 4 s per task."""
+    study = small_study.study(tmp_path, goals=GOALS, exclusions=Exclusions(items=0, attention=0, one_side=1, seconds=4))
+    form, file = _written(study, tmp_path, "label-studio")
+    page = json.loads(file.read_text())
+    for task in page:
+        task["annotations"][0]["lead_time"] = 2.5
+    file.write_text(json.dumps(page))
+    back = imported(study, form, file, TABLE)
+    found = conduct(answers_of(study, [("export", line) for line in back.lines])).frame.set_index("rater")
+    assert found.loc["ada", "seconds"] == 2.5
+    assert found.loc["ada", "left_out"] == "took 2.5 s per task, less than 4.0 s"
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_an_export_replaces_no_file_with_other_content(study, tmp_path, form):
     files = export(study, form, tmp_path)
@@ -192,7 +207,7 @@ def test_skipped_tasks_and_discarded_records_are_skips_of_all_goals(study, tmp_p
     page[2]["annotations"][0] |= {"was_cancelled": True, "result": [], "lead_time": 3.5}
     file.write_text(json.dumps(page))
     skipped = [line for line in imported(study, form, file, TABLE).lines if line["place"] == 2]
-    assert [(line["choice"], line["seconds"]) for line in skipped] == [("skip", 3.5)] * 2
+    assert [(line["choice"], line["seconds"]) for line in skipped] == [("skip", 3.5), ("skip", None)]  # one clock
     form, file = _written(study, tmp_path, "argilla, from its server")
     page = json.loads(file.read_text())
     page["items"][2]["responses"][0] |= {"status": "discarded", "values": None}

@@ -8,7 +8,7 @@ import small_study
 
 from gradlab.study.answers import read_answers
 from gradlab.study.assignment import assign
-from gradlab.study.plan import Stop
+from gradlab.study.plan import Analysis, Stop
 from gradlab.study.stopping import interim, interim_in_words
 
 
@@ -54,6 +54,20 @@ def test_precision_stops_at_the_width_and_not_before_the_least_items(wide, tmp_p
     other = dataclasses.replace(wide, plan=narrow)
     assert not interim(_answers(other, tmp_path, lambda task: _for("bdpo", task), share=0.7)).may_stop
     assert interim(_answers(other, tmp_path, lambda task: _for("bdpo", task))).may_stop, "the items are used up"
+
+
+@pytest.mark.parametrize(("population", "may_stop"), [("like these", False), ("these", True)])
+def test_precision_waits_for_a_second_rater_where_raters_are_a_sample(tmp_path, population, may_stop):
+    stop, analysis = Stop(rule="precision", half_width=0.4, least_items=10), Analysis(population=population)
+    study = small_study.study(tmp_path, 30, stop=stop, analysis=analysis)
+    (tmp_path / "answers.jsonl").write_text("".join(
+        json.dumps(line) + "\n"
+        for line in small_study.answers_of(study, lambda task: _for("bdpo", task)) if line["rater"] == "ada"
+    ))  # fmt: skip
+    look = interim(read_answers(study, [tmp_path / "answers.jsonl"]))
+    assert look.half_width <= 0.4
+    assert look.may_stop == may_stop
+    assert ("those of a second are needed first" in look.reason) != may_stop
 
 
 def test_a_look_is_the_same_where_the_systems_are_exchanged(wide, tmp_path):

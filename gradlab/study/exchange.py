@@ -117,16 +117,20 @@ def _check_annotator(rated: Rated, table: Mapping[str, str]) -> None:
 
 
 def _lines(rated: Rated, tasks: Mapping[tuple[Any, Any], Task], study: Study) -> Iterable[dict[str, Any]]:
-    """Return a line per goal that was answered, with what the tool carried about the task."""
+    """Return a line per goal that was answered, with what the tool carried about the task.
+
+    The first has the task's seconds: a tool has one clock for all goals, and ``conduct`` adds them up.
+    """
     carried = {name: rated.about.get(name) for name in ("study", "version", "rater", "place", "item", "shown")}
     plain = isinstance(carried["rater"], str) and type(carried["place"]) is int
     task = tasks.get((carried["rater"], carried["place"])) if plain else None
-    for goal, (choice, reason) in rated.given.items():
+    for number, (goal, (choice, reason)) in enumerate(rated.given.items()):
+        seconds = None if number else rated.seconds
         if task is None:  # which answers_of will say, in its words
             yield {**carried, "goal": goal, "choice": choice}
             continue
         try:
-            line = answer_line(study, task, goal, choice, seconds=rated.seconds, reason=reason, time=rated.time)
+            line = answer_line(study, task, goal, choice, seconds=seconds, reason=reason, time=rated.time)
         except ValueError as error:
             raise ValueError(f"{rated.where}: {error}") from None
         yield {**line, **carried}

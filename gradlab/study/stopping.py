@@ -33,7 +33,8 @@ def interim(answers: Answers) -> Interim:
     """Return whether the plan's rule lets the study stop, by the answers so far.
 
     ``fixed``: when every task is answered. ``precision``: when the half-width is at most ``stop.half_width`` with
-    ``stop.least_items`` items answered, or when every task is answered. Source: ours.
+    ``stop.least_items`` items answered, or when every task is answered. Where raters are a sample of others, answers of
+    two or more must count: an interval of one rater's is of prompts alone. Source: ours.
     """
     results, plan, stop = Results(answers), answers.study.plan, answers.study.plan.stop
     primary = plan.primary
@@ -48,9 +49,12 @@ def interim(answers: Answers) -> Interim:
         may_stop, reason = False, f"{left} tasks are open"
         if stop.rule == "precision" and stop.half_width is not None:
             width = f"the half-width of the primary interval is {half:.1%}, and at most {stop.half_width:.1%} is wanted"
-            enough = items >= stop.least_items
-            may_stop = enough and half <= stop.half_width
-            reason = width if enough else f"{items} items are answered, and {stop.least_items} are needed first"
+            first = None
+            if items < stop.least_items:
+                first = f"{items} items are answered, and {stop.least_items} are needed first"
+            elif rate.raters < 2 and plan.analysis.population == "like these":
+                first = "one rater's answers count, and those of a second are needed first for raters like these"
+            may_stop, reason = first is None and half <= stop.half_width, first or width
     return Interim(may_stop, reason, half, stop.half_width, items, of, left)
 
 
