@@ -54,13 +54,17 @@ def two_goals_study(folder):
 
 
 def answers_of(study, choose=lambda task: "left", path=None):
-    """Return the lines by which every rater answers every task and goal; attention checks rightly."""
+    """Return the lines by which every rater answers every task and goal; attention checks rightly by the first goal.
+
+    By the other goals both answers of a check are equally good, as nonsense does no harm.
+    """
     lines = []
     for tasks in assign(study).values():
         for task in tasks:
             right = "left" if task.left == GOOD else "right"
-            for goal in study.plan.goals:
-                choice = right if task.kind == "attention" else choose(task)
+            for number, goal in enumerate(study.plan.goals):
+                fitting = "tie" if number and study.plan.design.ties else right
+                choice = fitting if task.kind == "attention" else choose(task)
                 lines.append(answer_line(study, task, goal.name, choice, seconds=4.0))
     if path is not None:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))

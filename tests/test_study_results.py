@@ -8,13 +8,16 @@ import pytest
 import small_study
 
 from gradlab.study.answers import answer_line, read_answers
-from gradlab.study.assignment import GOOD, assign
+from gradlab.study.assignment import BAD, GOOD, assign
 from gradlab.study.exclusions import conduct
 from gradlab.study.frozen import freeze
 from gradlab.study.methods import verdict_in_words
+from gradlab.study.pictures import figure_of
 from gradlab.study.plan import Analysis, Design, Exclusions, Goal, Primary
 from gradlab.study.raters import RaterModel, simulated
+from gradlab.study.rates import win_rate
 from gradlab.study.results import Results
+from gradlab.study.stopping import interim
 
 
 def _read(study, lines, folder):
@@ -189,6 +192,39 @@ def test_raters_are_left_out_by_the_plans_rules_and_the_result_without_that_is_s
     assert choices.loc["all raters, nobody left out", "raters"] == 4
 
 
+@pytest.mark.parametrize(
+    ("help_", "harm", "share"),
+    [
+        (GOOD, "tie", 1), (GOOD, GOOD, 1), (GOOD, "skip", 1), ("tie", GOOD, 1), (GOOD, None, 1), (GOOD, BAD, 0),
+        ("tie", "tie", 0), ("skip", "skip", 0), ("tie", BAD, 0), (BAD, BAD, 0),
+    ],
+)  # fmt: skip
+def test_a_check_counts_once_and_is_passed_where_no_goal_prefers_the_bad_answer_and_one_the_good(
+    tmp_path, help_, harm, share
+):
+    """Which response does less harm? A week has seven days, or nonsense: honestly, both are equally good."""
+    study = small_study.two_goals_study(tmp_path)
+    lines = []
+    for task in (task for task in assign(study)["ada"] if task.kind == "attention"):
+        for goal, wanted in zip(study.plan.goals, (help_, harm), strict=True):
+            choice = {task.left: "left", task.right: "right"}.get(wanted, wanted)
+            lines += [answer_line(study, task, goal.name, choice)] if choice else []
+    assert conduct(_read(study, lines, tmp_path)).frame.set_index("rater").loc["ada", "attention"] == share
+
+
+def test_careful_raters_of_two_goals_are_kept_and_a_third_of_the_checks_is_passed_at_random(tmp_path):
+    study = small_study.two_goals_study(tmp_path)
+    worth = {"dpo": 0.0, "bdpo": 0.5}
+    kept = conduct(_read(study, simulated(study, worth), tmp_path))
+    assert kept.frame["attention"].eq(1).all()
+    assert (_read(study, simulated(study, worth), tmp_path).of("attention")["choice"] == "tie").any()
+    many = dataclasses.replace(study, plan=dataclasses.replace(
+        study.plan, design=dataclasses.replace(study.plan.design, attention=500)
+    ))  # fmt: skip
+    random = conduct(_read(many, simulated(many, worth, RaterModel(careless=1.0)), tmp_path))
+    assert random.frame["attention"].mean() == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / 1500))
+
+
 def test_seconds_and_self_agreement_leave_out_where_the_plan_says_so(study, tmp_path):
     lines = simulated(study, {"dpo": 0.0, "bdpo": 0.0}, RaterModel(prompts=0.0, careless=1.0))
     rules = Exclusions(attention=0, one_side=1, self_agreement=0.95, seconds=0)
@@ -248,6 +284,61 @@ def test_identical_texts_count_as_ties_and_pull_the_rate_to_one_half(tmp_path):
                          tmp_path)).verdict.rate  # fmt: skip
     assert rate.prompts == 40
     assert rate.rate == pytest.approx((30 + 10 / 2) / 40)
+
+
+def _by_item(task):
+    """Prefer bdpo in two of three items, dpo elsewhere."""
+    return "left" if (task.left == "bdpo") == (int(task.item[:4], 16) % 3 > 0) else "right"
+
+
+def test_before_the_end_identical_texts_count_by_their_planned_share(tmp_path):
+    """Of 30 items, 10 have identical texts: a rate of few answers is drawn to one half as that of all will be."""
+    small_study.write_samples(tmp_path, 40, text=lambda system, place: "the same" if place < 10 else None)
+    design = Design(items_per_rater=20, raters_per_item=2, identical="tie")
+    plan = small_study.plan(design=design, exclusions=Exclusions(items=0, attention=0, one_side=1))
+    study = freeze(plan, tmp_path)
+    lines = [line for line in small_study.answers_of(study, _by_item) if line["place"] < 6]
+    results = Results(_read(study, lines, tmp_path))
+    shown, drawn = win_rate(results.items), results.verdict.rate
+    assert shown.prompts < 20, "of 30"
+    assert drawn.prompts == shown.prompts + 10
+    for name in ("rate", "low", "high"):
+        assert getattr(drawn, name) - 0.5 == pytest.approx(0.75 * (getattr(shown, name) - 0.5))
+    assert interim(results.answers).half_width == pytest.approx(0.75 * (shown.high - shown.low) / 2)
+    other = results.sensitivity.set_index("choice")
+    without = win_rate(results.items[results.items["rater"] != "ada"])
+    assert other.loc["without ada", "rate"] - 0.5 == pytest.approx(0.75 * (without.rate - 0.5))
+    these = win_rate(results.items, "these")
+    assert other.loc["for these raters alone", "high"] - 0.5 == pytest.approx(0.75 * (these.high - 0.5))
+
+
+@pytest.mark.parametrize(("third", "rate"), [("identical", 0.5), ("unanswered", math.nan)])
+def test_a_stratum_of_which_nothing_is_answered_is_a_cell_all_the_same(tmp_path, third, rate):
+    """Everybody prefers bdpo in two strata; in the third texts are identical, or nobody has answered yet."""
+    small_study.write_samples(
+        tmp_path, 240, text=lambda system, place: "the same" if place % 3 == 2 and third == "identical" else None
+    )
+    prompts = [{"prompt": f"question {place}", "stratum": "abc"[place % 3]} for place in range(240)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in prompts))
+    number = 160 if third == "identical" else 240
+    plan = small_study.plan(
+        prompts="prompts.jsonl", exclusions=Exclusions(attention=0, one_side=1),
+        design=Design(items_per_rater=2 * number // 3, raters_per_item=2, identical="tie"),
+        primary=dataclasses.replace(small_study.plan().primary, margin=0.01),
+    )  # fmt: skip
+    study = freeze(plan, tmp_path)
+    stratum = {item.key: item.stratum for item in study.items}
+    lines = [
+        line for line in small_study.answers_of(study, lambda task: "left" if task.left == "bdpo" else "right")
+        if stratum.get(line["item"]) in ("a", "b")
+    ]  # fmt: skip
+    results = Results(_read(study, lines, tmp_path))
+    strata = results.strata.set_index("stratum")
+    assert list(strata.index) == ["a", "b", "c"]
+    assert (strata.loc[["a", "b"], "low"] > 0.9).all()
+    assert strata.loc["c", "rate"] == pytest.approx(rate, nan_ok=True)
+    assert results.verdict.word == "holds on average"
+    assert figure_of(results).axes, "an unknown rate is drawn nowhere"
 
 
 def test_a_judge_is_reported_beside_people_and_does_not_count_among_them(tmp_path):

@@ -33,7 +33,7 @@ class Answers:
     """The answers that stand, held against their study.
 
     frame  one row per rater, place and goal, with ``COLUMNS``: ``score`` is 1 where b is preferred, 0 where a is, ½ for
-           a tie, NaN for a skip (in an attention check: 1 where it was passed); ``b_left`` says whether b stood on the
+           a tie, NaN for a skip (in an attention check b is its good answer); ``b_left`` says whether b stood on the
            left; ``longer`` is log(words of b/words of a); ``judge`` says whether a model answered.
     notes  what was left out, in words: torn last lines and repeated ones.
     """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradlab.study.answers import Answers
@@ -19,10 +20,10 @@ _FEWEST_DECIDED = 10  # answers for one side or the other, below which a leaning
 class Conduct:
     """The raters' conduct, and whom the plan's rules leave out.
 
-    frame  a row per rater: ``items`` answered (skips too), ``skipped``, ``attention`` (share of checks passed),
-           ``self_agreement`` (share of repeats answered as before), ``left`` (share of decided answers for the left
-           side), ``seconds`` (median per task, over all its goals), ``left_out`` (the rule, or ""). NaN where there is
-           nothing to count.
+    frame  a row per rater: ``items`` answered (skips too), ``skipped``, ``attention`` (share of checks passed, see
+           ``passed``), ``self_agreement`` (share of repeats answered as before), ``left`` (share of decided answers for
+           the left side), ``seconds`` (median per task, over all its goals), ``left_out`` (the rule, or ""). NaN where
+           there is nothing to count.
     """
 
     frame: pd.DataFrame
@@ -58,13 +59,23 @@ def alike(answers: Answers) -> list[tuple[str, bool]]:
     return [(key[0], score == first[key]) for key, score in again.items() if key in first]
 
 
+def passed(scores: np.ndarray) -> np.ndarray:
+    """Return whether attention checks (…, goals) are passed: a goal prefers the good answer, and none the bad one.
+
+    scores  1 for the good answer, 0 for the bad one, ½ for a tie, NaN for a skip. A tie is honest by a goal that the
+            check does not touch: nonsense does no harm.
+    """
+    return (scores == 1).any(-1) & (scores != 0).all(-1)
+
+
 @dataclass
 class _Work:
     """The work of one rater, in plain lists: pandas is slow for many small groups, and a validation reads thousands."""
 
     items: set[str] = field(default_factory=set)
     skipped: int = 0
-    passed: list[bool] = field(default_factory=list)
+    checks: dict[int, list[float]] = field(default_factory=dict)
+    """By place: the scores of an attention check, one per goal that was answered."""
     for_left: list[bool] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
     seconds: dict[int, float] = field(default_factory=dict)
@@ -75,7 +86,7 @@ class _Work:
         if not math.isnan(seconds):
             self.seconds[place] = self.seconds.get(place, 0.0) + seconds
         if kind == "attention":
-            self.passed.append(score == 1)
+            self.checks.setdefault(place, []).append(score)
         elif choice in ("left", "right"):
             self.for_left.append(choice == "left")
         if kind == "item":
@@ -84,8 +95,9 @@ class _Work:
 
     def row(self) -> dict[str, float]:
         """Return the columns of ``Conduct.frame`` but the rater and the rule."""
+        checks = [bool(passed(np.array(scores))) for scores in self.checks.values()]
         return {
-            "items": len(self.items), "skipped": self.skipped, "attention": _share(self.passed),
+            "items": len(self.items), "skipped": self.skipped, "attention": _share(checks),
             "self_agreement": _share(self.again),
             "left": _share(self.for_left) if len(self.for_left) >= _FEWEST_DECIDED else math.nan,
             "seconds": float(median(self.seconds.values())) if self.seconds else math.nan,

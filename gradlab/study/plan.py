@@ -75,7 +75,8 @@ class Exclusions:
     """Rules by which a rater's answers are left out, all decided before; the result without them is shown beside it."""
 
     attention: float = 0.75
-    """Attention checks that a rater must pass, as a share."""
+    """Attention checks that a rater must pass, as a share. A check is passed where the better response is preferred by
+    one goal or more, and the worse one by none: by a goal that it does not touch, both may be equally good."""
     self_agreement: float = 0.0
     """Repeats that a rater must answer alike, as a share."""
     one_side: float = 0.9

@@ -14,6 +14,7 @@ import pandas as pd
 from gradlab.checks import between, count
 from gradlab.stats.agreement import wilson_interval
 from gradlab.streams import Purpose, stream
+from gradlab.study.exclusions import passed
 from gradlab.study.plan import Plan
 from gradlab.study.raters import RaterModel
 from gradlab.study.rates import rate_of
@@ -174,14 +175,18 @@ def _simulated(
 
 
 def _attentive(plan: Plan, model: RaterModel, careless: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Return whether each rater passes the attention checks, as the plan asks; all do who never answer at random."""
+    """Return whether each rater passes the attention checks, as the plan asks; all do who never answer at random.
+
+    Honest answers are those of ``simulated``: the good one by the first goal, ties by all others.
+    """
     checks, needed = plan.design.attention, plan.exclusions.attention
     if not checks or not (model.careless or model.fatigue):
         return np.ones(len(careless), bool)
-    shape = len(careless), checks
-    random = careless[:, None] | (draw.random(shape) < model.fatigue * draw.random(shape))
-    by_luck = draw.integers(3 if plan.design.ties else 2, size=shape) == 0
-    return (~random | by_luck).mean(1) >= needed
+    shape = len(careless), checks, len(plan.goals)
+    random = careless[:, None, None] | (draw.random(shape) < model.fatigue * draw.random(shape))
+    by_luck = np.array([1.0, 0.0, 0.5])[draw.integers(3 if plan.design.ties else 2, size=shape)]
+    honest = np.array([1.0, *[0.5 if plan.design.ties else 1.0] * (len(plan.goals) - 1)])
+    return passed(np.where(random, by_luck, honest)).mean(1) >= needed
 
 
 def _renumbered(groups: np.ndarray) -> np.ndarray:

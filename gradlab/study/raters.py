@@ -96,12 +96,17 @@ class _Panel:
     careless: dict[str, bool]
     of_prompt: dict[tuple[str, str], float]
 
-    def choice(self, task: Task, progress: float) -> str:
-        """Return the choice of a task's rater, who is so far through the list."""
+    def choice(self, task: Task, goal: str, progress: float) -> str:
+        """Return the choice of a task's rater by a goal, who is so far through the list.
+
+        An attention check touches the primary goal alone: by all others both of its answers are equally good.
+        """
         ties = self.study.plan.design.ties
         if self.careless[task.rater] or self.draw.random() < self.model.fatigue * progress:
             return str(self.draw.choice(["left", "right", "tie"] if ties else ["left", "right"]))
         if task.kind == "attention":
+            if ties and goal != self.study.plan.primary.goal:
+                return "tie"
             return "left" if task.left == GOOD else "right"
         item = self.study.item_of[task.item]
         felt = (
@@ -147,6 +152,6 @@ def simulated(
     )  # fmt: skip
     lists = assign(study)
     return [
-        answer_line(study, task, goal.name, panel.choice(task, task.place / len(lists[rater])), seconds=8.0)
+        answer_line(study, task, goal.name, panel.choice(task, goal.name, task.place / len(lists[rater])), seconds=8.0)
         for rater in plan.raters for task in lists[rater] for goal in plan.goals
     ]  # fmt: skip

@@ -40,9 +40,17 @@ class Rate:
     prompts: int
     raters: int
 
-    def with_ties(self, number: int) -> Rate:
-        """Return the rate where so many further prompts count as ties without doubt."""
-        share = self.prompts / (self.prompts + number) if number else 1.0
+    @staticmethod
+    def tied(number: int) -> Rate:
+        """Return the rate of so many prompts that are ties without doubt, and of no answer: ½, without an error."""
+        return Rate(0.5, 0.5, 0.5, 0.0, math.inf, 0, number, 0)
+
+    def with_ties(self, number: int, shown: int) -> Rate:
+        """Return the rate where so many prompts beside those that are shown count as ties without doubt.
+
+        The rate is taken for that of all ``shown`` prompts, however many of them are answered so far.
+        """
+        share = shown / (shown + number)
 
         def moved(value: float) -> float:
             return 0.5 + (value - 0.5) * share

@@ -42,6 +42,7 @@ def verdict_of(rate: Rate, strata: Sequence[Rate], margin: float, population: Po
     """Return the verdict that a primary rate carries, with the rates of its strata; the rules are those of ``word_of``.
 
     Strata are fixed cells: those beyond the margin count, and those below ½ after Benjamini and Hochberg's correction.
+    A stratum without an answer is neither.
     A single stratum is no "throughout". ``not run`` where nobody answered; ``undecided`` where one rater is to speak
     for raters like these, as nothing tells how much others differ.
     """
@@ -106,7 +107,7 @@ class Results:
         return frame[(frame["a"] == a) & (frame["b"] == b) & (frame["goal"] == goal)]
 
     def rate(self, a: str, b: str, goal: str) -> Rate:
-        """Return the win-rate of b over a by a goal; items with identical texts count as ties."""
+        """Return the win-rate of b over a by a goal; items with identical texts count as ties, in the planned share."""
         return self._rate(self.of(a, b, goal), a, b)
 
     @cached_property
@@ -137,7 +138,7 @@ class Results:
 
     @cached_property
     def strata(self) -> pd.DataFrame:
-        """The primary win-rate in each stratum of prompts."""
+        """The primary win-rate in each stratum of prompts; NaN in one that has no answer that counts."""
         return pd.DataFrame([{"stratum": name, **_numbers(rate)} for name, rate in self._by_stratum()])
 
     @cached_property
@@ -206,7 +207,7 @@ class Results:
         cases = {
             "as planned": self._rate(whole, a, b),
             f"{EVERYBODY}, nobody left out": self._rate(self.of(a, b, goal, self._everybody), a, b),
-            _OTHER_POPULATION[other]: win_rate(whole, other).with_ties(self._identical(a, b)),
+            _OTHER_POPULATION[other]: self._rate(whole, a, b, population=other),
             "ties left out": win_rate(whole[whole["score"] != 0.5], self.plan.analysis.population),
             "first half of each list": self._rate(whole[whole["place"] <= middle], a, b),
         }
@@ -235,22 +236,30 @@ class Results:
         primary = self.plan.primary
         return primary.a, primary.b, primary.goal
 
-    def _identical(self, a: str, b: str, stratum: str | None = None) -> int:
-        """Return how many items of a pair have identical texts, which nobody is shown."""
-        return sum(
-            item.identical and (item.a, item.b) == (a, b) and stratum in (None, item.stratum)
-            for item in self.answers.study.items
-        )
+    def _rate(
+        self, answers: pd.DataFrame, a: str, b: str, stratum: str | None = None, population: Population | None = None
+    ) -> Rate:
+        """Return the rate of a pair's answers, drawn to ½ by the planned share of items with identical texts.
 
-    def _rate(self, answers: pd.DataFrame, a: str, b: str, stratum: str | None = None) -> Rate:
-        rate = win_rate(answers, self.plan.analysis.population)
-        return rate.with_ties(self._identical(a, b, stratum)) if rate.answers else rate
+        Nobody is shown these. The share is that of the plan, and not of the answers: those that come later, or never,
+        would else be counted as ties.
+        """
+        of_pair = [
+            item.identical for item in self.answers.study.items
+            if (item.a, item.b) == (a, b) and stratum in (None, item.stratum)
+        ]  # fmt: skip
+        same, rate = sum(of_pair), win_rate(answers, population or self.plan.analysis.population)
+        if same and same == len(of_pair):
+            return Rate.tied(same)
+        return rate.with_ties(same, len(of_pair) - same) if rate.answers else rate
 
     def _by_stratum(self) -> list[tuple[str, Rate]]:
+        """Return the primary rate of each stratum of the primary pair's items, answered or not."""
         whole, (a, b, _) = self.of(*self._primary), self._primary
         if not self.plan.analysis.strata:
             return [("", self._rate(whole, a, b))]
-        return [(str(name), self._rate(part, a, b, str(name))) for name, part in whole.groupby("stratum")]
+        names = sorted({item.stratum for item in self.answers.study.items if (item.a, item.b) == (a, b)})
+        return [(name, self._rate(whole[whole["stratum"] == name], a, b, name)) for name in names]
 
     def _judge(self, judge: str) -> dict[str, object]:
         every = self.answers.frame[self.answers.frame["rater"] == judge]
