@@ -60,7 +60,9 @@ def main(inputs: Path, out: Path) -> None:
         stages.train(tiny_settings(inputs, out / f"from-one-{name}", **TWO[name]))
     statuses = [train_command.run(options(inputs, out / "missing", data="missing.jsonl"))]
     with patch.object(PolicyModel, "accumulate", not_finite):
-        statuses.append(train_command.run(options(inputs, out / "nan", validate_every=0, sides_every=0)))
+        statuses.append(
+            train_command.run(options(inputs, out / "nan", loss=("dpo", "bdpo"), validate_every=0, sides_every=0))
+        )
     (out / f"statuses-{os.environ['RANK']}").write_text(f"{statuses}")
 
 

@@ -125,7 +125,8 @@ def test_what_goes_wrong_is_told_once(two):
     lines = [line for line in lines if "was written by 1 processes" not in line]
     assert len(lines) == 2
     assert re.search("missing.jsonl is no file", lines[0])
-    assert re.search("step 3: the gradient is not finite; the batch is in .*stopped-at-step-3.json", lines[1])
+    stopped = "step 3: the gradient is not finite; the batch is in .*{}/stopped-at-step-3.json"
+    assert re.search("; ".join(f"{stopped.format(loss)}, [^;]*" for loss in ("dpo", "bdpo")), lines[1])
     assert stdout.count("10 pairs to train on, 4 held out") == len(TWO) + len(MOVED) + 3
 
 

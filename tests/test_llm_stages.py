@@ -34,6 +34,7 @@ from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.prepare import prepare
 from gradlab.llm.judge.systems import open_run
 from gradlab.llm.model import loading, tensor_file
+from gradlab.llm.model.finished import stopped_at
 from gradlab.llm.model.group import Group
 from gradlab.llm.model.logps import with_logps
 from gradlab.llm.model.tensor_file import write_tensors
@@ -702,6 +703,22 @@ def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, str
         assert set(pair["tokens"]) == {"prompt", "win", "lose"}
     assert train_command.run(options(inputs, tmp_path, steps=6)) == 0
     same_run(tmp_path, straight)
+
+
+def test_a_loss_that_stops_because_a_number_is_not_finite_stops_no_other(inputs, straight, tmp_path, capsys):
+    own = PolicyModel.accumulate
+
+    def first_not_finite(policy, *parts, step, **rest):
+        return (own if (tmp_path / "dpo").exists() else not_finite)(policy, *parts, step=step, **rest)
+
+    asked = options(inputs, tmp_path, loss=("bdpo", "dpo"), steps=6)
+    words = f"step 3: the gradient is not finite; the batch is in {tmp_path / 'bdpo' / 'stopped-at-step-3.json'}, [^;]*"
+    with patch.object(PolicyModel, "accumulate", first_not_finite):
+        complains(capsys, asked, 1, words)
+    assert stopped_at(tmp_path / "bdpo") == 3
+    same_run(tmp_path, straight)
+    assert train_command.run(asked) == 0
+    assert stopped_at(tmp_path / "bdpo") is None
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")])

@@ -135,7 +135,11 @@ def test_groups_that_begin_at_the_base_are_refused(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
-    """The command of a plan on small inputs, its folder, and the commands that it has run."""
+    """The command of a plan on small inputs, its folder, and the commands that it has run.
+
+    A folder's file ``stops`` names losses, as arm/group/loss, whose training stops at step 3; ``fails`` the group whose
+    training fails.
+    """
     write_inputs(tmp_path)
     with_training(tmp_path / "plan", "")
     ran = []
@@ -146,12 +150,20 @@ def begun(tmp_path, monkeypatch):
         if "evaluate" in words:
             folder = Path(words[words.index("evaluate") + 1]) / "evaluation"
             rows = [{"run": name, "out": "x", "success": 0.5, "safe": 0.5, "win_rate": 0.5} for name in
-                    ("reference", *words[words.index("--names") + 1 : words.index("--reward")])]  # fmt: skip
+                    ("reference", *words[words.index("--names") + 1 :])]  # fmt: skip
             save_frame(pd.DataFrame(rows), folder / "evaluation.parquet", {})
         else:
             settings = read_settings(words[words.index("gradlab.llm") + 1 :], "gradlab train")
-            (settings.out / settings.names[-1]).mkdir(parents=True)
-            (settings.out / settings.names[-1] / "done.json").touch()
+            group, stopped = settings.out.name, False
+            if (tmp_path / "fails").is_file() and group in (tmp_path / "fails").read_text("utf-8"):
+                return subprocess.CompletedProcess(command, 1)
+            stops = (tmp_path / "stops").read_text("utf-8").split() if (tmp_path / "stops").is_file() else ()
+            for name in settings.names:
+                stop = f"{settings.out.parents[1].name}/{group}/{name}" in stops
+                (settings.out / name).mkdir(parents=True, exist_ok=True)
+                (settings.out / name / ("stopped-at-step-3.json" if stop else "done.json")).touch()
+                stopped |= stop
+            return subprocess.CompletedProcess(command, int(stopped))
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("gradlab.llm.protocol.steps.subprocess", SimpleNamespace(run=done))
@@ -170,6 +182,58 @@ def test_a_folder_goes_on_with_its_plan_and_the_kept_manifest_has_the_hashes(beg
     manifest = load_manifest(folder / "figures" / seven_billion.FILES["evaluation"])
     assert manifest["decided"]["plan"] == file_hash(folder / "plan" / SMALL.name)
     assert manifest["decided"] == read_sealed(folder / "out" / "plan.json")["decided"]
+
+
+def kept_frame(folder):
+    return load_frame(folder / "figures" / seven_billion.FILES["evaluation"])[0]
+
+
+@pytest.mark.parametrize("stops", ["hh/naive/nbdpo", "hh/naive/nbdpo hh/naive/nbdpo-symmetric"])
+def test_a_training_that_stops_is_reported_and_has_no_row_and_the_others_go_on(stops, begun, capsys):
+    command, folder, ran = begun
+    (folder / "stops").write_text(stops, encoding="utf-8")
+    for _ in range(2):  # nothing is trained or evaluated again
+        assert main(command) == 0, capsys.readouterr().err
+        assert len(ran) == (24 if len(stops.split()) == 1 else 22)  # no loss is left to be evaluated
+        said = capsys.readouterr().out
+        assert "hh, seed 1, naive, training: nbdpo stopped at step 3" in said.replace("\n", " ")
+        assert "undecided: on HH" in said or "difference: on HH" in said
+    frame = kept_frame(folder)
+    methods = {arm: set(rows["method"]) for arm, rows in frame.groupby("arm")}
+    assert methods["safe-rlhf"] - methods["hh"] == {name.rpartition("/")[2] for name in stops.split()}
+
+
+def test_a_statement_without_a_method_is_not_run_and_the_others_are_judged(begun, capsys):
+    command, folder, _ = begun
+    (folder / "stops").write_text("hh/beta-1/bdpo", encoding="utf-8")
+    assert main(command) == 0, capsys.readouterr().err
+    rows = seven_billion.verdict({"evaluation": kept_frame(folder)})
+    assert {row.word == "not run" for row in rows} == {True, False}
+    for row in rows:
+        needs = row.statement.method == "bdpo" and "hh" in row.statement.where
+        assert (row.word, row.note) == ("not run", "0 of 2 seeds with both methods") if needs else row.word != "not run"
+
+
+def test_seeds_in_which_a_method_has_no_row_are_left_out_of_its_statements():
+    frame = made_up({"bdpo": 0.2})
+    gap = (frame["arm"] == "hh") & (frame["seed"] == 1001) & (frame["method"] == "dpo")
+    for row in seven_billion.verdict({"evaluation": frame[~gap]}):
+        of = row.statement.baseline == "dpo" and "hh" in row.statement.where
+        assert (row.replicates, row.note) == ((4, "4 of 5 seeds with both methods") if of else (5, ""))
+
+
+def test_the_core_is_judged_and_kept_before_the_rest(begun, capsys):
+    command, folder, ran = begun
+    (folder / "fails").write_text("naive", encoding="utf-8")
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "naive, training stopped with status 1" in said.err
+    assert "bDPO" in said.out
+    assert not set(kept_frame(folder)["group"]) & {"naive"}
+    (folder / "fails").unlink()
+    assert main(command) == 0, capsys.readouterr().err
+    assert set(kept_frame(folder)["group"]) == {"beta-1", "beta-2", "naive"}
+    assert len(ran) == 25
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ steps at the size of a laptop.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -18,6 +18,10 @@ from gradlab.cli.guard import guarded
 from gradlab.cli.options import need, parsed
 from gradlab.console import say
 from gradlab.given_once import named_texts
+
+if TYPE_CHECKING:
+    from gradlab.llm.protocol.plan import Plan
+    from gradlab.llm.protocol.steps import Step
 
 _PLAN = tyro.conf.arg(metavar="PLAN", help_behavior_hint="(required)")
 _PAIRS = tyro.conf.arg(metavar="ARM=PAIRS [ARM=PAIRS ...]", help_behavior_hint="(left out: the plan's)")
@@ -44,12 +48,10 @@ class ProtocolCommand:
     """The folder of the figures, for --keep."""
 
     def run(self) -> int:
-        """Print or run the commands; join and judge the evaluations."""
+        """Print or run the commands; join and judge the evaluations once the core is done, and again at the end."""
         need("llm", "transformers")
-        from gradlab.experiments.contrasts import Judged
         from gradlab.experiments.questions import seven_billion
         from gradlab.llm.protocol import frozen, page, plan, steps
-        from gradlab.store.artifacts import save_frame
 
         chosen = plan.read_plan(self.plan)
         data = named_texts("data", "ARM=PAIRS", self.data)
@@ -60,17 +62,29 @@ class ProtocolCommand:
             say(f"\n{page.page(chosen, bound=seven_billion.MARGIN)}")
             return 0
         found = frozen.freeze(chosen, out, todo, data, self.model)
-        steps.run(chosen, todo)
-        frame = steps.joined(chosen, out)
-        rows: list[Judged] = seven_billion.verdict({"evaluation": frame})
-        say("\n".join(f"{row.word}: {row.sentence}" for row in rows))
+        steps.run(chosen, todo, core=True)
+        if not all(step.done for step in todo):
+            say("the core is done, and is judged; the rest goes on")
+            self._settle(chosen, out, todo, found)
+        steps.run(chosen, todo, core=False)
+        self._settle(chosen, out, todo, found)
+        return 0
+
+    def _settle(self, chosen: Plan, out: Path, todo: Sequence[Step], found: Mapping[str, str | None]) -> None:
+        """Join the evaluations that are there, write them where that was asked for, and judge them."""
+        from gradlab.experiments.contrasts import Judged
+        from gradlab.experiments.questions import seven_billion
+        from gradlab.llm.protocol import steps
+        from gradlab.store.artifacts import save_frame
+
+        frame, stops = steps.joined(chosen, out), steps.stops(todo)
         if self.keep:
-            manifest = {
-                "plan": chosen.name, "decided": found, "command": seven_billion.COMMAND, "quick": not chosen.counts,
-            }  # fmt: skip
+            manifest = {"plan": chosen.name, "decided": dict(found), "stopped": stops,
+                        "command": seven_billion.COMMAND, "quick": not chosen.counts}  # fmt: skip
             file = save_frame(frame, self.folder / seven_billion.FILES["evaluation"], manifest, overwrite=True)
             say(f"saved: {file}")
-        return 0
+        rows: list[Judged] = seven_billion.verdict({"evaluation": frame})
+        say("\n".join([*stops, *(f"{row.word}: {row.sentence}" for row in rows)]))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,9 +8,11 @@ below 0, and a *success* where it is safe and better than the reference's. Claim
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
-from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, judged
+from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, not_run
 from gradlab.experiments.experiment import Frames, Measurement
 
 FILES = {"evaluation": "llm/protocol/evaluation.parquet"}  # in the folder of the figures
@@ -61,13 +63,28 @@ def verdict(frames: Frames) -> list[Judged]:
     """Return the answers from the joined evaluations; the reference's rows are not judged.
 
     Judged are the columns ``success``, ``safe`` and ``win_rate`` of the evaluations, means over the held-out prompts,
-    once per data set, method and seed. ValueError where a column, a data set or a method is missing.
+    once per data set, method and seed. A training that stopped because a number was not finite has no row: a statement
+    is judged by the seeds in which both of its methods have one, and its note says how many; with fewer than two it is
+    not run. ValueError where a column is missing.
     """
     frame: pd.DataFrame = frames["evaluation"]
     if lacking := sorted(_NEEDED - set(frame)):
         raise ValueError(f"the frame of the protocol must have {', '.join(lacking)}")
     rows = frame[(frame["method"] != "reference") & (frame["group"] != "")]
-    return judged(rows, contrasts())
+    return [_answer(statement, rows) for statement in contrasts()]
+
+
+def _answer(statement: Contrast, rows: pd.DataFrame) -> Judged:
+    """Return the answer on a statement from the seeds in which both methods have a row."""
+    there = rows.query(statement.where)
+    both = set.intersection(*(
+        set(there.loc[there["method"] == method, "seed"]) for method in (statement.method, statement.baseline)
+    ))  # fmt: skip
+    seeds = rows["seed"].nunique()
+    note = "" if len(both) == seeds else f"{len(both)} of {seeds} seeds with both methods"
+    if len(both) < 2:
+        return not_run(statement, note)
+    return replace(statement.judged(rows[rows["seed"].isin(both)]), note=note)
 
 
 MEASUREMENT = Measurement("seven-billion", FILES, COMMAND, verdict)

@@ -12,6 +12,7 @@ from gradlab.store.files import file_hash, write_whole
 from gradlab.store.sealed import SEAL, Damaged, read_sealed, sealed
 
 DONE = "done.json"  # in the folder of a finished training
+STOPPED = "stopped-at-step-{}.json"  # there too: the batch of a step whose numbers were not finite
 _WEIGHTS = ".safetensors"
 _TEXT = ".md"  # what transformers and peft write for people, who may change it
 
@@ -34,6 +35,17 @@ def read_done(folder: Path) -> dict[str, Any] | None:
         return read_sealed(folder / DONE)
     except Damaged as error:
         raise ValueError(f"{error}; remove {folder}, and it is trained again") from None
+
+
+def stopped_at(folder: Path) -> int | None:
+    """Return the last step at which a training stopped because a number was not finite; None for any other training.
+
+    A training that went on after such a stop, and is finished, is one of the others.
+    """
+    before, after = STOPPED.split("{}")
+    steps = [file.name.removeprefix(before).removesuffix(after) for file in folder.glob(STOPPED.format("*"))]
+    numbers = [int(step) for step in steps if step.isdecimal()]
+    return max(numbers) if numbers and not (folder / DONE).is_file() else None
 
 
 def check_model(source: str | Path, *, weights: bool = True) -> None:

@@ -54,7 +54,7 @@ def freeze(
 
     ValueError with one line where the folder was begun with another plan, or holds finished commands and no record.
     """
-    file, done = out / FROZEN, [step.made for step in todo if step.made.is_file()]
+    file, done = out / FROZEN, [step.made for step in todo if step.done]
     if not file.is_file():
         if done:
             raise ValueError(

@@ -7,14 +7,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from gradlab.checks import one_of
 from gradlab.console import say
-from gradlab.llm.model.finished import DONE
+from gradlab.llm.model.finished import DONE, stopped_at
 from gradlab.llm.protocol.cost import training_of
 from gradlab.llm.protocol.plan import Arm, Group, Plan
 from gradlab.losses import from_text
@@ -25,17 +25,41 @@ KEYS = ("arm", "group", "seed")
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A command of a protocol.
+    """A command of a protocol: the training of a group's losses, or its evaluation.
 
-    made  the file that is there once the command is done.
+    words   the command without the losses, which are named last.
+    losses  the folder of each loss, by the loss as the command names it.
+    made    the file that is there once the command is done, unless trainings have stopped.
+    core    False: the claims can be judged without it.
     """
 
     name: str
-    command: tuple[str, ...]
+    words: tuple[str, ...]
+    losses: Mapping[str, Path]
     made: Path
+    trains: bool
+    core: bool = True
 
     def __str__(self) -> str:
         return shlex.join(self.command)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Return the command; an evaluation is without the losses whose training has stopped."""
+        return (*self.words, *(loss for loss in self.losses if self.trains or loss not in self.stopped))
+
+    @property
+    def stopped(self) -> dict[str, int]:
+        """Return the losses whose training stopped because a number was not finite, each with the step."""
+        found = {loss: stopped_at(folder) for loss, folder in self.losses.items()}
+        return {loss: step for loss, step in found.items() if step is not None}
+
+    @property
+    def done(self) -> bool:
+        """Say whether nothing is left: each loss is trained or has stopped; of the trained ones there is ``made``."""
+        finished = [loss for loss, folder in self.losses.items() if (folder / DONE).is_file()]
+        settled = len(finished) + len(self.stopped) == len(self.losses)
+        return settled if self.trains else self.made.is_file() or (settled and not finished)
 
 
 def steps(plan: Plan, out: Path, data: Mapping[str, str] | None = None, model: str | None = None) -> list[Step]:
@@ -60,20 +84,32 @@ def steps(plan: Plan, out: Path, data: Mapping[str, str] | None = None, model: s
     return found
 
 
-def run(plan: Plan, todo: list[Step]) -> None:
-    """Run the commands that are not done yet, one after the other; what a command prints is shown.
+def run(plan: Plan, todo: Sequence[Step], *, core: bool) -> None:
+    """Run the commands of the core, or the others, that are not done yet; what a command prints is shown.
 
-    Raises OSError where a command fails: the same call goes on from there.
+    A training that stops because a number is not finite is a result: the group's other losses are evaluated.
+
+    Raises OSError where a command fails in another way: the same call goes on from there.
     """
     for number, step in enumerate(todo, 1):
+        if step.core != core:
+            continue
         place = f"{plan.name}: {number} of {len(todo)}, {step.name}"
-        if step.made.is_file():
+        if step.done:
             say(f"{place}: done before")
             continue
         say(f"{place}\n  {step}")
         status = subprocess.run(step.command, check=False).returncode
-        if status or not step.made.is_file():
+        if not step.done or status not in (0, 1 if step.trains and step.stopped else 0):
             raise OSError(f"{step.name} stopped with status {status}; the same command goes on from there")
+
+
+def stops(todo: Sequence[Step]) -> list[str]:
+    """Return in words which trainings stopped because a number was not finite: their methods have no row."""
+    return [
+        f"{step.name}: {loss} stopped at step {at}, where a number is not finite; it has no row"
+        for step in todo if step.trains for loss, at in step.stopped.items()
+    ]  # fmt: skip
 
 
 def joined(plan: Plan, out: Path) -> pd.DataFrame:
@@ -110,17 +146,19 @@ def _of_group(
     choice = ["--choice", arm.choice] if arm.choice else []
     train = [
         *_launcher(plan), "--config", plan.beside(plan.training), *start, "--data", data, *choice,
-        "--out", str(folder), "--seed", str(seed), "--loss", *group.loss,
+        "--out", str(folder), "--seed", str(seed), "--loss",
     ]  # fmt: skip
     names = [from_text(text).name for text in group.loss]
     judge = [
-        sys.executable, "-m", "gradlab.cli", "evaluate", str(folder), "--names", *names,
+        sys.executable, "-m", "gradlab.cli", "evaluate", str(folder),
         "--reward", plan.beside(plan.reward), "--cost", plan.beside(plan.cost), "--prompts", str(plan.prompts),
-        "--samples", str(plan.samples), "--length", str(plan.length), "--seed", str(seed),
+        "--samples", str(plan.samples), "--length", str(plan.length), "--seed", str(seed), "--names",
     ]  # fmt: skip
+    trained = {text: folder / name for text, name in zip(group.loss, names, strict=True)}
+    asked, made = {name: folder / name for name in names}, folder / "evaluation" / "evaluation.parquet"
     return [
-        Step(f"{where}, training", tuple(train), folder / names[-1] / DONE),
-        Step(f"{where}, evaluation", tuple(judge), folder / "evaluation" / "evaluation.parquet"),
+        Step(f"{where}, training", tuple(train), trained, folder / names[-1] / DONE, True, group.core),
+        Step(f"{where}, evaluation", tuple(judge), asked, made, False, group.core),
     ]
 
 

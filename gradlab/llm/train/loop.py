@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from gradlab.console import printable, say
 from gradlab.llm.data.pairs import Pair
+from gradlab.llm.model.finished import STOPPED
 from gradlab.llm.model.group import Elsewhere, stop_asked
 from gradlab.llm.train.checkpoints import CHECKPOINTS
 from gradlab.llm.train.stage_log import StageLog
@@ -62,6 +63,14 @@ class NotFinite(Exception):
     def __init__(self, words: str, batch: dict[str, Any]) -> None:
         super().__init__(words)
         self.batch = batch
+
+
+class Stopped(FloatingPointError):
+    """An error: a training ends because a number is not finite; its batch is in a file. The main process raises it."""
+
+
+class StoppedElsewhere(Elsewhere):
+    """An error: the same in the other processes."""
 
 
 class NoStep(ValueError):
@@ -191,12 +200,13 @@ class _Steps(Generic[M]):
             raise
         except NotFinite as error:
             words, batch = f"{error}", error.batch
+        file = self.folder / STOPPED.format(step)
 
-        def stop() -> None:
-            file = self.folder / f"stopped-at-step-{step}.json"
+        def write() -> None:
             page = {**batch, "pairs": self.task.described(batch["training_pairs"])}
             write_whole({file: json.dumps(page, indent=1, ensure_ascii=False) + "\n"})
-            raise FloatingPointError(f"{words}; the batch is in {file}, and the last checkpoint is kept")
 
-        self.policy.group.on_main(stop)
-        raise AssertionError
+        self.policy.group.on_main(write)
+        if not self.policy.group.is_main:
+            raise StoppedElsewhere
+        raise Stopped(f"{words}; the batch is in {file}, and the last checkpoint is kept")

@@ -22,7 +22,7 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.group import start_group
 from gradlab.llm.model.rewards import reward_code, reward_hash
-from gradlab.llm.train.loop import Look, Task
+from gradlab.llm.train.loop import Look, Stopped, StoppedElsewhere, Task
 from gradlab.llm.train.pair_task import PairTask
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.reference import reference_logps
@@ -50,7 +50,8 @@ def train(settings: Settings, look: Look | None = None) -> list[Path]:
 
     Files in ``settings.out``: ``data.json``; for each stage (``sft``, ``reference``, each loss's name) a folder with
     ``model/``, ``log.jsonl``, ``done.json``, and ``checkpoints/`` until it is done; ``cache/`` of the references.
-    Raises ValueError, OSError or FloatingPointError with a message of one line; finished stages are kept.
+    Raises ValueError, OSError or FloatingPointError with a message of one line; finished stages are kept. A loss whose
+    numbers are no longer finite stops no other: the error comes after the last loss.
     """
     if settings.log.wandb and find_spec("wandb") is None:
         raise ValueError(
@@ -70,8 +71,23 @@ def train(settings: Settings, look: Look | None = None) -> list[Path]:
         if settings.of("reference.steps"):
             reference = ReferenceStage(run, base, base).model()
         start = reference if settings.init == "reference" else base
-        models = [loss_stage(run, text, start, reference).model() for text in settings.loss]
-        return [Path(model).parent for model in models]
+        return _train_losses(run, start, reference)
+
+
+def _train_losses(run: Run, start: str, reference: str) -> list[Path]:
+    """Train each loss; return the folders of the models. Where numbers are not finite, the other losses come first."""
+    folders, stopped = [], []
+    for text in run.settings.loss:
+        stage = loss_stage(run, text, start, reference)
+        try:
+            folders.append(Path(stage.model()).parent)
+        except (Stopped, StoppedElsewhere) as error:  # its words alone: the traceback would keep the model in memory
+            stopped.append(f"{error}")
+    if stopped and not run.group.is_main:
+        raise StoppedElsewhere
+    if stopped:
+        raise Stopped("; ".join(stopped))
+    return folders
 
 
 class SupervisedStage(Stage):
