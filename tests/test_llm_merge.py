@@ -7,8 +7,10 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
+from peft import PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file
 from tiny_llm import tiny_model, tiny_settings, write_inputs
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from gradlab.cli import main
 from gradlab.llm.demo.token_task import task_tokenizer
@@ -78,6 +80,27 @@ def test_the_type_is_the_bases_or_the_one_that_is_asked_for(made):
         assert {value.dtype for value in load_file(folder / dtype / "model.safetensors").values()} == {kind}
 
 
+def test_a_base_that_is_stored_in_bf16_keeps_its_positions_in_float32(tmp_path):
+    of = tmp_path / "base"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(task_tokenizer()), hidden_size=128, intermediate_size=128, num_hidden_layers=4,
+        num_attention_heads=2, max_position_embeddings=64, initializer_range=0.15, bos_token_id=0, eos_token_id=1,
+        pad_token_id=2,
+    )  # fmt: skip
+    save_folder(of, LlamaForCausalLM(config).to(torch.bfloat16), task_tokenizer())
+    one = adapter(tmp_path / "one", of, 1, ("q_proj", "v_proj"))
+    done = merge([one], tmp_path / "out")
+    ids = torch.arange(64)[None] * 7919 % len(task_tokenizer())
+    with torch.no_grad():
+        logps = [
+            model.eval()(ids).logits[0, :-1].float().log_softmax(-1).gather(-1, ids[0, 1:, None])
+            for model in (load_model(one), load_model(tmp_path / "out", dtype=torch.bfloat16))
+        ]
+    assert done.dtype == "bfloat16"
+    assert done.moved == pytest.approx(float((logps[0] - logps[1]).abs().max()), rel=1e-6)
+
+
 def test_adapters_on_different_bases_are_refused(made, capsys):
     folder, one, _ = made
     other = adapter(folder / "other", base(folder / "base-2", seed=3), 1)
@@ -114,6 +137,20 @@ def test_what_cannot_be_merged_is_refused_in_one_line(made, capsys):
     (one / "adapter_config.json").write_text(json.dumps(page | {"base_model_name_or_path": str(folder / "gone")}))
     assert main(["merge", str(one), "--out", str(folder / "new")]) == 1
     assert "base_model_name_or_path" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_an_adapter_that_is_not_lora_is_refused_in_one_line(made, capsys):
+    folder, _, _ = made
+    model = get_peft_model(load_model(folder / "base"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    model.save_pretrained(folder / "prompts")
+    capsys.readouterr()
+    assert main(["merge", str(folder / "prompts"), "--out", str(folder / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "its peft_type must be LORA, got PROMPT_TUNING" in said
+    with pytest.raises(OSError, match="peft_type must be LORA"):
+        load_model(folder / "prompts")
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

@@ -125,7 +125,11 @@ def _base_of(folder: Path) -> Iterator[str]:
     with reading("LoRA adapter", folder):
         if not (folder / "adapter_model.safetensors").is_file():
             raise ValueError("it has no adapter_model.safetensors")
-        base = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+        config = PeftConfig.from_pretrained(str(folder))
+        kind = getattr(config.peft_type, "value", config.peft_type)
+        if kind != "LORA":
+            raise ValueError(f"its peft_type must be LORA, got {kind}")
+        base = config.base_model_name_or_path
         if not base or not isinstance(base, str):
             raise ValueError("it does not say which model it belongs to, as base_model_name_or_path")
     try:

@@ -88,7 +88,7 @@ def merge(adapters: Sequence[str | Path], out: str | Path, *, dtype: AskedPrecis
         wanted = _logps(model, ids)
         whole = model.merge_and_unload()
         _check_near(_logps(whole, ids), wanted, "after merging")
-        rounded = _logps(whole.to(kind), ids)
+        rounded = _logps(_stored_in(whole, kind), ids)
     whole.generation_config = loading.generation_of(base) or whole.generation_config
 
     def check(part: Path) -> None:
@@ -100,6 +100,18 @@ def merge(adapters: Sequence[str | Path], out: str | Path, *, dtype: AskedPrecis
     loading.save_folder(out, whole, tokenizer, check=check)
     moved = float((rounded - wanted).abs().max())
     return Merged(out, base, len(folders), str(kind).removeprefix("torch."), moved, quantised)
+
+
+def _stored_in(model: Any, kind: torch.dtype) -> Any:
+    """Return the model with all that its folder holds in another type.
+
+    Buffers that are not saved, such as the frequencies of rotary positions, stay in float32: loading makes them anew.
+    """
+    saved = set(model.state_dict())
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if name in saved and value.is_floating_point():
+            value.data = value.data.to(kind)
+    return model
 
 
 def _check_near(logps: torch.Tensor, wanted: torch.Tensor, where: str) -> None:
