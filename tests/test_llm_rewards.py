@@ -134,6 +134,28 @@ def test_independent_labels_have_log_odds_of_their_own(folder):
     assert found == pytest.approx([float(alone(model, "hello there")[1])], abs=1e-6)
 
 
+def test_outputs_of_a_regression_are_the_rewards(folder):
+    model = classifier(folder / "regression", labels=3, problem_type="regression")
+    found = load_reward(str(folder / "regression"), label="fine")(["hello"], [" there"])
+    assert found == pytest.approx([float(alone(model, "hello there")[1])], abs=1e-6)
+
+
+@pytest.mark.parametrize("pad", [None, -1])
+def test_without_a_padding_token_a_text_is_read_at_the_end_that_its_template_writes(folder, pad):
+    tokenizer = words()
+    tokenizer.pad_token = None
+    tokenizer.chat_template = "<s>{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}</s>"
+    spec = folder / f"ends-{pad}"
+    model = classifier(spec, tokenizer=tokenizer)
+    page = json.loads((spec / "config.json").read_text()) | {"pad_token_id": pad}
+    (spec / "config.json").write_text(json.dumps(page))
+    hello = ({"role": "user", "content": "hello"},)
+    answers = ["good day", "bad night there hello", "day", "<unk>"]
+    found = load_reward(str(spec), template="chat")([hello] * 4, answers)
+    expected = [float(alone(model, f"[user] hello [assistant] {answer} </s>")[0]) for answer in answers]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_long_text_loses_its_beginning(one_output):
     model, spec = one_output
     reward = load_reward(spec)  # 32 positions: <s> and the last 31 words
@@ -498,9 +520,9 @@ def test_a_reward_model_that_was_stopped_goes_on_with_equal_numbers(trained, tmp
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_cut_texts_are_those_trained_on(folder, tmp_path):
+def test_cut_texts_are_those_trained_on(trained, tmp_path):
     pairs = [Pair("hello ", "good " * 40, "bad", "long"), *preferences(7, 0)]
-    train_reward(folder / "lm", pairs, tmp_path, held_out=pairs, **(HOW | {"epochs": 0.5}))
+    train_reward(trained[0], pairs, tmp_path, held_out=pairs, **(HOW | {"epochs": 0.5}))
     assert json.loads((tmp_path / "done.json").read_text())["cut"] == 1
 
 

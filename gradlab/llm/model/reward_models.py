@@ -21,6 +21,7 @@ from gradlab.llm.model.finished import check_model
 from gradlab.llm.model.reading import check_weights, reading
 from gradlab.llm.model.reward_functions import ACCEPTED
 
+_APART = ("multi_label_classification", "regression")  # types of classifiers whose outputs do not share one softmax
 EXTRA = "gradlab_reward"  # key in the config of a model of ``reward_training``, which says how its texts are made
 
 
@@ -40,11 +41,11 @@ class Scorer:
         self.ends, self.max_length, self.column = ends, max_length, column
         self.cut = 0  # texts that were too long
         self.pad, self.start = tokenizer.pad_token_id, start_of(tokenizer)
-        if column is not None:  # classifiers on decoders read the last token that is no padding by their own config
-            config = model.config.get_text_config()
-            if isinstance(config.pad_token_id, int) and 0 <= config.pad_token_id < config.vocab_size:
-                self.pad = config.pad_token_id
-            config.pad_token_id = self.pad
+        config = model.config.get_text_config()
+        known = isinstance(config.pad_token_id, int) and 0 <= config.pad_token_id < config.vocab_size
+        if column is not None and known:
+            self.pad = config.pad_token_id
+        self._finds_pad = column is not None and not known
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> np.ndarray:
@@ -62,7 +63,15 @@ class Scorer:
         return np.concatenate(found)[np.argsort(np.concatenate(parts))]
 
     def outputs(self, ids: Sequence[Sequence[int]]) -> Any:
-        """Return the model's output for token ids."""
+        """Return the model's output for token ids.
+
+        Classifiers on decoders read the last token that is no padding by their own config. Where that names none, no
+        text of the batch ends with the token that pads: the tokenizer's may be the one that ends an answer.
+        """
+        if self._finds_pad:
+            config, last = self.model.config.get_text_config(), {text[-1] for text in ids if len(text)}
+            self.pad = next(pad for pad in (self.pad, *range(len(last) + 1)) if pad not in last)
+            config.pad_token_id = self.pad
         return self.model(**padded(ids, self.pad, self.model.device))
 
     def scores(self, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -72,7 +81,7 @@ class Scorer:
             return output
         logits = output.logits.float()
         logit = logits[:, self.column]
-        if logits.shape[1] == 1 or self.model.config.problem_type == "multi_label_classification":
+        if logits.shape[1] == 1 or self.model.config.problem_type in _APART:
             return logit
         others = [index for index in range(logits.shape[1]) if index != self.column]
         return logit - logits[:, others].logsumexp(1)

@@ -87,8 +87,8 @@ def load_reward(
     """Load the reward that ``spec`` names.
 
     spec   - a folder or hub name of a sequence classifier of transformers with one output. It reads prompt and response
-             as one text. Where it has several outputs, ``label``, or "SPEC#LABEL", names the one that counts, and the
-             reward is its log p/(1 − p);
+             as one text. Where it has several outputs, ``label``, or "SPEC#LABEL", names the one that counts. The
+             reward is its log p/(1 − p), or the output itself where ``problem_type`` in its config is "regression";
            - that of a safe-rlhf score model, which reads "BEGINNING OF CONVERSATION: USER: … ASSISTANT:…" and EOS;
            - "MODULE:FUNCTION" or "FILE.py:FUNCTION", which takes lists of prompts and responses; or such a callable.
     batch       texts at a time.
