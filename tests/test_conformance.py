@@ -20,6 +20,7 @@ from gradlab.conformance.checking import UNITS
 from gradlab.conformance.numbers import Questions
 from gradlab.conformance.vectors import FILE, INPUTS, NUMBERS
 from gradlab.losses import BATCH_LOSSES, DPO, IPO, PAIR_LOSSES, BalancedDPO, ConservativeDPO, PairLogps
+from gradlab.losses.batch import KTO
 from scripts import conformance_vectors
 
 VECTORS = read_vectors()
@@ -210,6 +211,87 @@ def test_an_expected_loss_is_compared_with_what_fits():
     assert check(IPO(0.1), IPO(0.1), among=FEW).attrs["summary"] == "It is ipo(beta=0.1), as expected."
 
 
+@pytest.mark.parametrize(
+    ("target", "expect", "found", "why"),
+    [
+        (DPO(0.1), "kto:beta=0.1", "dpo(beta=0.1) fits", "its value of a pair depends on the batch"),
+        (KTO(), DPO(0.1), "kto(beta=0.1, ", "the target's value of a pair depends on the batch"),
+    ],
+    ids=["of a batch", "of pairs"],
+)
+def test_an_expected_loss_of_the_other_kind_does_not_fit(target, expect, found, why):
+    frame = check(target, expect, among=("dpo", "kto"))
+    summary = frame.attrs["summary"]
+    assert summary.startswith(f"It is not {expect.partition(':')[0] if isinstance(expect, str) else expect.name}(")
+    assert why in summary
+    assert found in summary
+    assert frame["fits"].tolist() == [False, True]
+    assert frame["loss"].tolist() == (["kto", "dpo"] if target == DPO(0.1) else ["dpo", "kto"])
+    assert frame[["value_error", "slope_error"]].iloc[0].isna().all()
+
+
+def test_a_loss_that_is_one_of_ours_for_single_pairs_alone_does_not_fit():
+    """Weights that are 1 on average over a batch: by itself, each pair has DPO's loss."""
+
+    def weighted(pairs):
+        weight = torch.exp((pairs.win / pairs.win_len).detach())
+        return weight / weight.mean() * DPO(0.1)(pairs)
+
+    frame = check(weighted, DPO(0.1), among=["dpo"])
+    assert not frame["fits"].any()
+    assert frame["loss"].iloc[0] == "dpo"
+    assert frame["value_error"].iloc[0] < 1e-9
+    assert frame.attrs["summary"].startswith("It is not dpo(beta=0.1). No loss fits as it is.")
+    assert "the loss of a pair depends on the other pairs of its batch" in frame.attrs["summary"]
+
+
+def test_the_commands_status_is_3_where_a_loss_of_the_other_kind_is_expected(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gradlab.conformance.checking.PAIR_LOSSES", {"dpo": DPO})  # the search over all takes longer
+    (tmp_path / "mine.py").write_text(MINE)
+    assert main(["conformance", f"{tmp_path}/mine.py:loss", "--expect", "kto:beta=0.1"]) == 3
+    printed = capsys.readouterr().out
+    assert "It is not kto(beta=0.1, " in printed
+    assert "nan" not in printed
+
+
+def with_nan(loss, part, of="value"):
+    """Return a loss that is NaN, or whose slopes are, at the pairs whose winner's log-probability is below a quantile.
+
+    part  the share of the pairs.
+    """
+    bound = vector_pairs().win.quantile(part, interpolation="lower")
+
+    def spoilt(pairs):
+        where = pairs.win.detach() <= bound
+        if of == "value":
+            return loss(pairs) * torch.where(where, math.nan, 1.0)
+        return loss(pairs) + torch.where(where, 0.0 * pairs.win, 1.0).sqrt() - (~where).to(pairs.win.dtype)
+
+    return spoilt
+
+
+@pytest.mark.parametrize("of", ["value", "slopes"])
+def test_a_target_without_numbers_at_most_pairs_does_not_fit(of):
+    frame = check(with_nan(DPO(0.1), 0.7, of), DPO(0.1), among=["dpo"])
+    assert not frame["fits"].any()
+    assert frame.attrs["summary"].startswith("It is not dpo(beta=0.1). No loss fits as it is.")
+    assert re.search(r"it is not finite at \d\d of 27 pairs", frame["departs"].iloc[0])
+
+
+def test_slopes_that_are_nan_everywhere_are_stated_and_wrong():
+    frame = check(with_nan(DPO(0.1), 1.0, "slopes"), DPO(0.1), among=["dpo"])
+    assert not frame["fits"].any()
+    assert "it is not finite at 27 of 27 pairs" in frame["departs"].iloc[0]
+    assert not any("gives no slopes" in note for note in frame.attrs["notes"])
+
+
+def test_a_few_pairs_without_numbers_are_named():
+    frame = check(with_nan(DPO(0.1), 0.05), DPO(0.1), among=["dpo"])
+    assert frame["fits"].all()
+    assert frame["departs"].str.startswith("they agree except at: ").all()
+    assert frame.attrs["summary"] == "It is dpo(beta=0.1), as expected, where it is finite."
+
+
 def test_a_kink_of_the_target_is_no_departure():
     """At π = π_ref λ of the naive variants jumps to its clip, and autograd may take either side."""
     assert check(gl.NaiveBalancedDPO(0.3, 0.25), among=FEW).iloc[0]["loss"] == "nbdpo"
@@ -248,6 +330,17 @@ def test_a_table_with_few_digits_and_no_slopes_fits_as_far_as_it_goes(tmp_path):
     frame = check(table(tmp_path, IPO(0.2), digits=5, columns=["value"]), among=FEW)
     assert (frame["loss"].iloc[0], frame["hyper"].iloc[0]) == ("ipo", "beta=0.2")
     assert "It gives no slopes" in frame.attrs["notes"][0]
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", ""])
+def test_cells_that_are_empty_are_not_judged_and_those_that_are_not_finite_are(tmp_path, cell):
+    path = table(tmp_path, IPO(0.2))
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[frame.index[::2], "win_slope"] = cell
+    frame.to_csv(path, index=False)
+    found = check(path, "ipo:beta=0.2", dtype="float64", among=["ipo"])
+    assert found["fits"].tolist() == [not cell] * 2
+    assert ("it is not finite at 14 of 27 pairs" in found["departs"].iloc[0]) is bool(cell)
 
 
 def test_the_table_of_questions_is_not_replaced(tmp_path):
@@ -305,6 +398,23 @@ def test_a_target_that_cannot_be_asked_is_refused_in_one_line(words):
 def test_a_loss_to_compare_with_must_be_registered():
     with pytest.raises(ValueError, match="among must be one of"):
         check(DPO(), among=["nope"])
+
+
+@pytest.mark.parametrize(("among", "got"), [([], "none"), (["kto"], "kto")], ids=["none", "of another kind"])
+def test_a_loss_to_compare_with_must_be_of_the_targets_kind(among, got):
+    words = f"among must name a loss that dpo can be compared with, such as dpo, got {got}"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check(DPO(0.1), among=among)
+
+
+def test_losses_to_compare_with_may_be_a_generator_or_of_batches_alone():
+    assert check(DPO(0.1), among=(name for name in ("dpo", "kto")))["loss"].tolist() == ["dpo"]
+    assert check(KTO(), among=["kto"])["loss"].tolist() == ["kto"]
+
+
+@pytest.mark.slow
+def test_a_loss_of_batches_that_is_none_of_those_to_compare_with_has_the_nearest():
+    assert "No loss fits" in check(KTO(), among=["aot"]).attrs["summary"]
 
 
 def test_options_stand_behind_a_comma_or_a_colon(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -106,7 +107,8 @@ def as_text(frame: pd.DataFrame) -> str:
         said = row["departs"] or f"off by {row['units']:.2g} units of rounding"
         most = f", most at: {row['worst']}" if row["worst"] else ""
         lines += [f"{row['loss']}({row['hyper']})", *wrapped(said, 100, "  ")]
-        lines += [f"  largest difference: value {row['value_error']:.3g}, slopes {row['slope_error']:.3g}{most}"]
+        if not math.isnan(row["value_error"]):
+            lines += [f"  largest difference: value {row['value_error']:.3g}, slopes {row['slope_error']:.3g}{most}"]
         lines += wrapped("; ".join(filter(None, (row["convention"], row["known_as"]))), 100, "  ")
     return "\n".join([*lines, *(line for note in attrs["notes"] for line in ("", *wrapped(note, 100)))])
 

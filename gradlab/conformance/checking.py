@@ -19,7 +19,7 @@ from gradlab.conformance.targets import DTYPES, Target, target_of
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, from_text
 
 UNITS = 32.0  # units of rounding up to which numbers agree: ours are within 1, TRL's 1 − σ(x) in float32 within 15
-FEW = 0.15  # the share of pairs at which a target may differ while it agrees with a loss at the others
+FEW = 0.15  # the share of pairs at which a target may differ, or have no number, while it agrees with a loss elsewhere
 LIMIT = 1e-7  # hyper-parameters below this are 0 that a loss does not allow
 KEPT = 8  # rows that are returned where nothing fits; twice as many candidates are fitted
 COLUMNS = (
@@ -41,11 +41,18 @@ class Judged:
     """The pair with the most of them."""
     words: str
     """How the target departs from the loss; empty where it does not."""
+    lost: str = ""
+    """The few pairs at which the target has no finite number and the loss has, in words; or empty."""
 
     @property
     def fits(self) -> bool:
-        """Return whether only rounding is between the target and the loss."""
+        """Return whether only rounding is between the target and the loss, where the target is finite."""
         return self.units <= UNITS and not self.words
+
+    @property
+    def departs(self) -> str:
+        """Return all in which the target departs from the loss, in words."""
+        return "; ".join(filter(None, (self.words, self.lost)))
 
     @property
     def rank(self) -> int:
@@ -81,14 +88,19 @@ def check(
     ``Questions.units``), which fit up to 32; ``worst``, the pair where that is; ``convention``; ``known_as``, which
     source or library has these numbers. ``attrs`` has target, dtype, pairs, notes and summary, all sentences.
 
-    ValueError, TypeError, ImportError or OSError, in one line, for a target that cannot be asked.
+    Where the loss is finite, a target that fits is so too, but for 15% of the pairs, which ``departs`` names. A loss of
+    pairs is not compared with a target whose values depend on the batch, nor a loss of batches with one whose values do
+    not: if it is expected, it does not fit, and its differences are NaN.
+
+    ValueError, TypeError, ImportError or OSError, in one line, for a target that cannot be asked, and for ``among``
+    without a loss that the target can be compared with.
     """
     wanted = None if expect is None else _expected(expect)
     with _one_thread():
         asked = target_of(target, dtype, options)
         if not np.isfinite(asked.got.value).any():
             raise ValueError(f"{asked.name} must give a finite loss at some pair, got none")
-        asked, judged = _best_way(asked, among, wanted)
+        asked, judged = _best_way(asked, None if among is None else tuple(among), wanted)
     frame = pd.DataFrame([_row(one) for one in judged], columns=list(COLUMNS))
     frame.attrs = {
         "target": asked.name, "dtype": asked.dtype, "pairs": len(asked.questions.names), "notes": _notes(asked),
@@ -117,31 +129,50 @@ def _expected(expect: Any) -> Candidate:
     return Candidate(loss.name, hyper, AS_IT_IS, UNCHANGED, math.inf)
 
 
-def _best_way(asked: Target, among: Iterable[str] | None, wanted: Candidate | None) -> tuple[Target, list[Judged]]:
+def _best_way(asked: Target, among: tuple[str, ...] | None, wanted: Candidate | None) -> tuple[Target, list[Judged]]:
     """Judge a target by its batches where a loss of batches fits these, and by its single pairs otherwise."""
     for name in among or ():
         one_of("among", name, (*PAIR_LOSSES, *BATCH_LOSSES))
-    if asked.of_batches is not None:
+    of_pairs, of_batches = (
+        [name for name in names if among is None or name in among] for names in (PAIR_LOSSES, BATCH_LOSSES)
+    )
+    if not of_pairs and (asked.of_batches is None or not of_batches):
+        got = ", ".join(among or ()) or "none"
+        raise ValueError(f"among must name a loss that {asked.name} can be compared with, such as dpo, got {got}")
+    if asked.of_batches is not None and of_batches:
         batches = asked.in_batches()
-        judged = _with_expected(batches, [name for name in BATCH_LOSSES if among is None or name in among], wanted)
-        if any(one.fits for one in judged) or (wanted is not None and wanted.name in BATCH_LOSSES):
+        judged = _with_expected(batches, of_batches, wanted)
+        expects_batches = wanted is not None and wanted.name in BATCH_LOSSES
+        if any(one.fits for one in judged) or expects_batches or not of_pairs:
             batches.notes.append("The loss of a pair depends on the other pairs of its batch.")
             return batches, judged
         asked.notes.append(
             "The loss of a pair depends on the other pairs of its batch, as in no registered loss of batches; it was "
             "judged by batches of one pair."
         )
-    names = [name for name in PAIR_LOSSES if among is None or name in among]
-    return asked, _with_expected(asked, names, wanted)
+    judged = _with_expected(asked, of_pairs, wanted)
+    if asked.of_batches is not None:  # the numbers of single pairs may be a loss's, and yet it is another loss
+        judged = [_with_words(one, "the loss of a pair depends on the other pairs of its batch") for one in judged]
+    return asked, judged
+
+
+def _with_words(one: Judged, words: str) -> Judged:
+    return replace(one, words="; ".join(filter(None, (one.words, words))))
 
 
 def _with_expected(asked: Target, names: Sequence[str], wanted: Candidate | None) -> list[Judged]:
-    """Return the losses of these names that fit or are near, after the one that is expected, if it is of that kind."""
+    """Return the losses of these names that fit or are near, after the one that is expected."""
     search = Search(asked.questions, asked.got)
     judged = _judged(asked, search, names)
-    if wanted is not None and (wanted.name in BATCH_LOSSES) == asked.questions.batches:
+    if wanted is None:
+        return judged
+    of_batches = wanted.name in BATCH_LOSSES
+    if of_batches == asked.questions.batches:
         return [_judge(asked, search, wanted), *judged]
-    return judged
+    words = "its value of a pair depends on the batch, and the target's does not"
+    if not of_batches:
+        words = "the target's value of a pair depends on the batch, and its own does not"
+    return [Judged(wanted, math.nan, math.nan, math.inf, [], "", words), *judged]
 
 
 def _judged(asked: Target, search: Search, names: Sequence[str]) -> list[Judged]:
@@ -212,23 +243,34 @@ def _judge(asked: Target, search: Search, candidate: Candidate) -> Judged:
         larger = [[max(1.0, median(np.abs(row)))] for row in changed / want]
     unit = unit * np.array(larger)  # of a factor
     words = "; ".join(filter(None, (words, more)))
-    asked_for = np.isfinite(got) & np.isfinite(changed) & (np.abs(changed) < kind.max)
-    error = np.where(asked_for & np.isfinite(unit), np.abs(got - changed), 0.0)
+    judgeable = np.isfinite(changed) & (np.abs(changed) < kind.max) & np.isfinite(unit)
+    error = np.where(np.isfinite(got) & judgeable, np.abs(got - changed), 0.0)
     with np.errstate(all="ignore"):
         units = np.maximum(error - asked.slack, 0.0) / (kind.eps * np.where(np.isfinite(unit), unit, 1.0) + kind.tiny)
     by_pair = units.max(axis=0)
-    outside = [asked.questions.names[place] for place in np.flatnonzero(by_pair > UNITS)]
-    if outside and len(outside) <= FEW * len(by_pair):
-        words = "; ".join(filter(None, (words, f"they agree except at: {', '.join(outside)}")))
+    outside = _named(asked, by_pair > UNITS)
+    lost = (np.isinf(asked.got.table()) & judgeable).any(axis=0)
+    apart = _named(asked, (by_pair > UNITS) | lost)
+    said = ""
+    if len(apart) <= FEW * len(by_pair):
+        said = f"they agree except at: {', '.join(apart)}" if apart else ""
+    elif lost.sum() > FEW * len(by_pair):
+        words = "; ".join(filter(None, (words, f"it is not finite at {lost.sum()} of {len(by_pair)} pairs")))
+    if outside:
+        words, said = "; ".join(filter(None, (words, said))), ""
     return Judged(
         candidate, float(error[0].max()), float(error[1:].max()), float(by_pair.max()), outside,
-        asked.questions.names[int(by_pair.argmax())] if outside else "", words,
+        asked.questions.names[int(by_pair.argmax())] if outside else "", words, said,
     )  # fmt: skip
+
+
+def _named(asked: Target, where: np.ndarray) -> list[str]:
+    return [asked.questions.names[place] for place in np.flatnonzero(where)]
 
 
 def _row(one: Judged) -> tuple[Any, ...]:
     loss = one.candidate.loss()
-    words = one.words or ("" if one.fits else "other numbers")
+    words = one.departs or ("" if one.fits else "other numbers")
     return (
         one.candidate.name, hyper_text(one.candidate.hyper), words, one.fits, one.value_error, one.slope_error,
         one.units, one.worst, loss.convention, "; ".join(_presets(loss, one.candidate.hyper)) if one.fits else "",
@@ -252,12 +294,11 @@ def _presets(loss: Any, hyper: Mapping[str, Any]) -> list[str]:
 
 
 def _notes(asked: Target) -> list[str]:
-    table, names = asked.got.table(), asked.questions.names
+    table = asked.got.table()
     notes = list(asked.notes)
-    if not np.isfinite(table[1:]).any():
+    if np.isnan(table[1:]).all():
         notes.append("It gives no slopes: only its value is judged.")
-        table = table[:1]
-    lost = [names[place] for place in np.flatnonzero(~np.isfinite(table).all(axis=0))]
+    lost = _named(asked, np.array(np.isinf(table).any(axis=0)))
     if lost:
         notes.append(f"It is not finite at: {', '.join(dict.fromkeys(lost))}.")
     return notes
@@ -268,9 +309,9 @@ def _summary(judged: list[Judged], wanted: Candidate | None) -> str:
     said = ""
     if wanted is not None:
         first, *judged = judged
-        said = f"It is {_called(wanted)}, as expected." if first.fits else f"It is not {_called(wanted)}. "
         if first.fits:
-            return said
+            return f"It is {_called(wanted)}, as expected{', where it is finite' if first.lost else ''}."
+        said = f"It is not {_called(wanted)}{f': {first.words}' if math.isnan(first.value_error) else ''}. "
     best = judged[0]
     if best.fits:
         others = [_called(one.candidate) for one in judged[1:] if one.fits]

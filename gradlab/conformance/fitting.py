@@ -167,11 +167,10 @@ class Search:
     """A search for the losses that give a target's numbers, at the pairs that the target was asked about."""
 
     def __init__(self, questions: Questions, got: Numbers) -> None:
-        self.questions, self.got = questions, got.table()
-        with np.errstate(invalid="ignore"):
-            sizes = [median(np.abs(row)) or 1.0 for row in self.got]
-        self.sizes = np.array([[size] for size in sizes])
-        self.known = np.isfinite(self.got)
+        self.questions, stated = questions, got.table()
+        self.known = np.isfinite(stated)
+        self.got = np.where(self.known, stated, np.nan)
+        self.sizes = np.array([[median(np.abs(row)) or 1.0] for row in self.got])
         self.squeezed = np.arcsinh(np.where(self.known, self.got, 0.0) / self.sizes)
 
     def residual(self, name: str, hyper: Mapping[str, Any], reading: Reading, change: Change) -> np.ndarray:

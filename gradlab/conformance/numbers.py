@@ -18,7 +18,10 @@ Function = Callable[[PairLogps], Tensor]
 
 
 class Numbers(NamedTuple):
-    """The loss, ∂L/∂log π_w and ∂L/∂log π_l of each pair, (pairs,) each; NaN where a number is not known."""
+    """The loss, ∂L/∂log π_w and ∂L/∂log π_l of each pair, (pairs,) each.
+
+    Of a target, NaN where it does not state a number, and ±∞ where it states one that is not finite, also for NaN.
+    """
 
     value: np.ndarray
     win_slope: np.ndarray

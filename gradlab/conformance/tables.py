@@ -81,7 +81,7 @@ def read_table(path: Path | str, dtype: str) -> Target:
 
 
 def _number(path: Path, row: int, name: str, text: str | None) -> tuple[float, float]:
-    """Return a cell's number, and half a unit of its last digit; NaN for an empty slope and what is not finite."""
+    """Return a cell's number, and half a unit of its last digit; NaN for an empty slope, ∞ for the text "nan"."""
     text = (text or "").strip()
     if not text and name in ("win_slope", "lose_slope"):
         return float("nan"), 0.0
@@ -96,4 +96,6 @@ def _number(path: Path, row: int, name: str, text: str | None) -> tuple[float, f
     mantissa, _, exponent = text.lower().partition("e")
     decimals = len(mantissa.partition(".")[2])
     power = int(exponent) if exponent.lstrip("+-").isdigit() else 0
-    return value, 0.5 * 10.0 ** min(power - decimals, 300) if np.isfinite(value) else 0.0
+    if not np.isfinite(value):
+        return (float("inf") if np.isnan(value) else value), 0.0
+    return value, 0.5 * 10.0 ** min(power - decimals, 300)

@@ -33,7 +33,7 @@ class Target:
 
     name        how the target is called.
     questions   the pairs for which it was asked one by one.
-    got         its numbers there; NaN for those that it does not give.
+    got         its numbers there; NaN for those that it does not state, ±∞ for those that are not finite.
     dtype       the type that it computes in.
     slack       how far off its numbers may be because they are written with few digits, (3, pairs).
     notes       sentences on what was seen on the way.
@@ -128,8 +128,14 @@ def _asked(function: Callable[[PairLogps], Any], name: str, pairs: PairLogps, *,
         slopes = [torch.full_like(win, torch.nan)] * 2
         if mean.requires_grad:
             slopes = torch.autograd.grad(mean * size, (win, lose), allow_unused=True, materialize_grads=True)
-    arrays = (side.detach().double().numpy() for side in (mean.expand(size), *slopes))
+            slopes = [_stated(slope) for slope in slopes]
+    arrays = (side.detach().double().numpy() for side in (_stated(mean.expand(size)), *slopes))
     return Numbers(*arrays)
+
+
+def _stated(numbers: Tensor) -> Tensor:
+    """Return numbers with ∞ in place of NaN, which stands for what is not stated."""
+    return torch.where(numbers.isnan(), torch.inf, numbers)
 
 
 def _tensor(value: Any, name: str, size: int) -> Tensor:
@@ -154,11 +160,11 @@ def _coupled(together: list[np.ndarray], alone: list[np.ndarray]) -> bool:
     apart = []
     for batch, single in zip(together, alone, strict=True):
         slopes, wanted = (table[1:] if np.isfinite(table[1:]).any() else table[:1] for table in (batch, single))
-        known = np.isfinite(slopes) & np.isfinite(wanted)
+        mean = np.full_like(wanted, wanted.mean()) if len(slopes) == 1 else wanted
+        known = np.isfinite(slopes) & np.isfinite(mean)
         size = np.abs(wanted[known]).max(initial=1e-30)
-        mean = single[0].mean() if slopes.shape[0] == 1 else wanted
-        ways = [mean, mean * batch.shape[1]]  # a sum is as many times larger
-        apart.append(min(float(np.abs(slopes - way)[known].max(initial=0.0)) / size for way in ways) > 1e-3)
+        ways = [mean[known], mean[known] * batch.shape[1]]  # a sum is as many times larger
+        apart.append(min(float(np.abs(slopes[known] - way).max(initial=0.0)) / size for way in ways) > 1e-3)
     return any(apart)
 
 
