@@ -125,8 +125,8 @@ def test_the_table_has_one_row_per_registered_loss_and_the_columns_that_others_r
     frame = atlas.table()
     assert frame["key"].tolist() == [*PAIR_LOSSES, *BATCH_LOSSES]
     assert list(frame) == [
-        "key", "label", "family", "convention", "source", "equation", "rho", "start", "win_slope", "lose_slope",
-        "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
+        "key", "label", "family", "convention", "source", "equation", "numbers", "rho", "start", "win_slope",
+        "lose_slope", "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
     ]  # fmt: skip
     assert set(frame["bounded"]) <= {"below", "above", "both", "neither"}
     assert frame["start"].dtype == float
@@ -144,6 +144,33 @@ def test_trainings_as_published_become_columns():
     frame = atlas.table(["dpo", "ipo"], trained).set_index("key")
     assert frame.loc["dpo", ["reward", "kl", "unobserved", "win", "lose"]].tolist() == [1.5, 0.5, 0.2, 1.0, -2.0]
     assert frame.loc["ipo", ["reward", "kl", "unobserved", "win", "lose"]].isna().all()
+
+
+def test_a_name_stands_for_the_loss_as_published():
+    every = atlas.table().set_index("key")
+    for text, numbers in (("dpo", "beta 0.1"), ("simpo", "beta 2, gamma 1"), ("simpo:gamma=3", "beta 2, gamma 3")):
+        named = atlas.table([text]).iloc[0]
+        assert named["numbers"] == numbers
+        assert bool(named["win_slope"] == every.loc[named["key"], "win_slope"]) is (":" not in text)
+    given = atlas.table([gl.DPO(beta=1.0)]).iloc[0]
+    assert (given["numbers"], given["win_slope"]) == ("beta 1", pytest.approx(-0.5))
+    assert list(atlas.compare(["dpo"], seeds=1, betas=(), training=gl.Training(steps=1)).losses.values()) == [
+        gl.DPO(0.1)
+    ]
+
+
+def test_trainings_are_those_of_the_published_numbers_alone():
+    """Columns of trainings are empty for other numbers, also of a loss whose source sets none."""
+    losses = ["dpo", gl.DPO(beta=1.0), "simpo", "simpo:beta=10", "cdpo", "cdpo:beta=3", Turning()]
+    keys = ["dpo", "simpo", "cdpo", "turning"]
+    trained = pd.DataFrame({"loss": keys}).assign(
+        preset="published", factor="base", beta=0.1, level=0.1, seed=0, expected_utility=1.0, kl_to_reference=0.5,
+        unobserved_mass=0.2, win_logp_change=1.0, lose_logp_change=-2.0, rest_logp_change=0.0,
+    )  # fmt: skip
+    frame = atlas.table(losses, trained)
+    there = [True, False, True, False, True, False, True]
+    for column in ("reward", "kl", "unobserved", "win", "lose"):
+        assert frame[column].notna().tolist() == there
 
 
 @pytest.mark.parametrize(
@@ -212,7 +239,7 @@ def test_losses_of_one_key_are_told_apart_by_their_numbers():
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"losses": []}, "losses must hold at least one loss"), ({"losses": ["dpo", gl.DPO()]}, "losses must differ"),
+    [({"losses": []}, "losses must hold at least one loss"), ({"losses": ["dpo", gl.DPO(0.1)]}, "losses must differ"),
      ({"losses": ["dpo"], "seeds": 0}, "seeds must be"), ({"losses": ["dpo"], "betas": [0.0]}, "betas must be")],
 )  # fmt: skip
 def test_a_comparison_of_nothing_is_refused(given, said):

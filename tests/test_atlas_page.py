@@ -156,6 +156,7 @@ def test_the_command_says_all_of_some_losses_with_their_numbers(capsys):
     printed = capsys.readouterr().out
     assert re.search(r"slope of log π_w +−1$", printed, re.MULTILINE)
     assert "h_w − h_l = 1/(2β)" in printed
+    assert re.findall(r"^  numbers +(.+)$", printed, re.MULTILINE) == ["beta 2", "beta 1"]
 
 
 def test_the_command_gives_json_and_a_file(capsys, tmp_path):

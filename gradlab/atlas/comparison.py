@@ -95,7 +95,7 @@ def compare(
 ) -> Comparison:
     """Train losses in the lab on the spot, as they are and over β, and put them beside each other.
 
-    losses    losses, or their names; at least one.
+    losses    losses, or their names, see ``table``; at least one.
     seeds     worlds, numbered from 0: 20 prompts, 20 responses, a fifth of the responses unobserved.
     betas     the grid of a loss that has a field ``beta``; another loss is one point.
     training  how to train; the default is 300 steps of Adam on 100 labelled pairs per prompt.

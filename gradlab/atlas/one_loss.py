@@ -48,7 +48,7 @@ class Workbench:
 def workbench(loss: PairLoss | str, *, seeds: int = SEEDS, training: Training = TRAINING) -> Workbench:
     """Return a loss's row in the atlas, its trainings beside DPO's, and its verdict.
 
-    loss      any ``PairLoss``, or its name.
+    loss      any ``PairLoss``, or its name, which stands for the loss as published.
     seeds     worlds, numbered from 0, four or more: 20 prompts, 20 responses, a fifth of them unobserved. Where the
               loss reads lengths, responses have 10 tokens on average, with a spread of a half; else one each.
     training  how to train; the default is 300 steps of Adam on 100 labelled pairs per prompt.

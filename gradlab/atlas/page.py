@@ -12,10 +12,10 @@ import pandas as pd
 
 from gradlab.atlas import multiples
 from gradlab.atlas.measure import measured
-from gradlab.atlas.rows import TRAINED, Known, as_published, table
+from gradlab.atlas.rows import TRAINED, Known, as_published, in_words, table
 from gradlab.atlas.trained import trainings
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, family_of
-from gradlab.losses.registry import YOURS
+from gradlab.losses.registry import YOURS, numbers_of
 from gradlab.plotting.chart_scales import spelt
 from gradlab.plotting.looks import draw
 from gradlab.store.csv_text import csv_text
@@ -239,14 +239,14 @@ def _section(loss: Known, row: pd.Series) -> list[str]:
         f" {_number(row['lose_slope'])}.",
         f"- {_turning(row)} Least at: {row['optimum'] or 'no finite log-probabilities'}. Bounded: {row['bounded']}.",
         f"- Convention: {loss.convention or 'not stated'}.{_converted(loss)}",
-        f"- Numbers: {_hyper(_numbers(loss))}; {_of_source(loss)}.",
+        f"- Numbers: {row['numbers']}; {_of_source(loss)}.",
     ]  # fmt: skip
     if isinstance(loss, BatchLoss):
         lines.append("- It couples the pairs of a batch: `fit` takes all pairs of a run for one.")
     lines += [f"- {note}" for note in loss.notes]
     if loss.shipped:
         head = ["shipped by", "as", "with", "remark"]
-        cells = ([one.library, f"`{one.key}`", _hyper(one.hyper), one.remark or "—"] for one in loss.shipped)
+        cells = ([one.library, f"`{one.key}`", in_words(one.hyper), one.remark or "—"] for one in loss.shipped)
         lines += ["", *markdown_table(head, cells)]
     return lines
 
@@ -268,7 +268,7 @@ def _converted(loss: Any) -> str:
         return ""
     summed, factor = loss.summed(TOKENS)
     times = "" if math.isclose(factor, 1) else f"{_number(factor)} times "
-    return f" On answers of {TOKENS} tokens each it is {times}`{summed.name}` with {_hyper(_numbers(summed))}."
+    return f" On answers of {TOKENS} tokens each it is {times}`{summed.name}` with {in_words(numbers_of(summed))}."
 
 
 def _disagreements(losses: Sequence[Known]) -> list[str]:
@@ -287,16 +287,8 @@ def _of_source(loss: Known) -> str:
     """Say which of a loss's numbers its source sets."""
     if not loss.published:
         return "ours, since the source sets none"
-    rest = [name for name in _numbers(loss) if name not in loss.published]
+    rest = [name for name in numbers_of(loss) if name not in loss.published]
     return f"the source sets {', '.join(loss.published)}" + (f", not {', '.join(rest)}" if rest else "")
-
-
-def _numbers(loss: Any) -> dict[str, Any]:
-    return {name: getattr(loss, name) for name in getattr(loss, "__dataclass_fields__", {})}
-
-
-def _hyper(numbers: Any) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in numbers.items()) or "none"
 
 
 def _linked(source: str) -> str:

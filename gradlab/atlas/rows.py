@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradlab.atlas.measure import Measured, Optimum, bounded_in_words, measured
 from gradlab.atlas.trained import effects, trainings
 from gradlab.checks import shown
-from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, KnownLoss, PairLoss, family_of, from_text
+from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, BatchLoss, KnownLoss, PairLoss, family_of, from_text, named_loss
+from gradlab.losses.registry import numbers_of
 
 Loss = PairLoss | BatchLoss
 Known = KnownLoss | BatchLoss
 COLUMNS = (
-    "key", "label", "family", "convention", "source", "equation", "rho", "start", "win_slope", "lose_slope",
-    "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
+    "key", "label", "family", "convention", "source", "equation", "numbers", "rho", "start", "win_slope",
+    "lose_slope", "winner_down", "loser_up", "optimum", "bounded", "lengths", "reference", "shipped",
 )  # fmt: skip
 TRAINED = {
     "reward": "expected_utility", "kl": "kl_to_reference", "unobserved": "unobserved_mass", "win": "win_logp_change",
@@ -30,31 +32,49 @@ TRAINED = {
 def table(losses: Iterable[Loss | str] | None = None, trained: pd.DataFrame | Path | str | None = None) -> pd.DataFrame:
     """Return the atlas: one row per loss, in the order given.
 
-    losses   losses, or their names; None: every registered loss, of pairs and of batches, as published.
+    losses   losses, or their names, which stand for the losses as published, with other numbers as in "simpo:beta=10";
+             None: every registered loss, of pairs and of batches.
     trained  trainings, one row per run, as ``figures/data/atlas.parquet`` has them, or that file. They add the columns
              ``reward``, ``kl``, ``unobserved``, ``win`` and ``lose``: means over the seeds with the numbers that the
-             loss's source sets; NaN for a loss without trainings.
+             loss's source sets; NaN for a loss without trainings, and for a registered one with other numbers.
 
+    ``numbers`` are the loss's hyper-parameters in words.
     ``start`` is the loss at π = π_ref, NaN where it differs from pair to pair. ``win_slope`` and ``lose_slope`` are
     ∂L/∂log π_w and ∂L/∂log π_l there, for two responses of 100 tokens with one nat per token. ``bounded`` says on which
     side the loss is bounded: below, above, both or neither. Signs and bounds are measured, those of losses of batches
     as the loss states them. ``optimum`` is as stated, or else as it is found.
     """
-    rows = [row(loss) for loss in losses_of(losses)]
+    chosen = losses_of(losses)
+    rows = [row(loss) for loss in chosen]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"start": float})
     if trained is None:
         return frame
     means = effects(trainings(trained)).rename(columns={name: column for column, name in TRAINED.items()})
-    return frame.join(means[list(TRAINED)], on="key")
+    joined = frame.join(means[list(TRAINED)], on="key")
+    joined.loc[[not is_as_trained(loss) for loss in chosen], list(TRAINED)] = np.nan
+    return joined
 
 
 def losses_of(chosen: Iterable[Loss | str] | None) -> list[Loss]:
-    """Return losses, given as such or as ``from_text`` reads them; None: every registered one, as published."""
+    """Return losses, given as such or by name, which stands for the loss as published; None: every registered one."""
     if chosen is None:
         return [as_published(make()) for make in (*PAIR_LOSSES.values(), *BATCH_LOSSES.values())]
     if isinstance(chosen, (str, PairLoss)) or not isinstance(chosen, Iterable):
         raise ValueError(f"losses must be a list of losses or their names, got {shown(chosen)}")
-    return [from_text(one) if isinstance(one, str) else measured(one).loss for one in chosen]
+    return [_by_text(one) if isinstance(one, str) else measured(one).loss for one in chosen]
+
+
+def _by_text(text: str) -> Loss:
+    """Return the loss that a text names as for ``from_text``, as published where the text states no number."""
+    loss = from_text(text)
+    return from_text(text, loss.published) if loss.published else loss
+
+
+def is_as_trained(loss: Loss) -> bool:
+    """Return whether a loss has the numbers with which the registered one is trained; True for one not registered."""
+    if loss.name not in {*PAIR_LOSSES, *BATCH_LOSSES}:
+        return True
+    return numbers_of(loss) == numbers_of(as_published(named_loss(loss.name)))  # type: ignore[arg-type]
 
 
 def as_published(loss: Known) -> Known:
@@ -71,6 +91,7 @@ def row(loss: Loss) -> dict[str, Any]:
     return {
         "key": loss.name, "label": getattr(loss, "label", loss.name), "family": family_of(loss),
         "convention": getattr(loss, "convention", ""), "source": loss.source, "equation": loss.equation,
+        "numbers": in_words(numbers_of(loss)),  # type: ignore[arg-type]
         "rho": getattr(loss, "rho", ""), "start": seen.start, "win_slope": win_slope, "lose_slope": lose_slope,
         "winner_down": down, "loser_up": up,
         "optimum": getattr(loss, "optimum", "") or optimum_in_words(seen.optimum), "bounded": bounded,
@@ -78,6 +99,11 @@ def row(loss: Loss) -> dict[str, Any]:
         "reference": bool(getattr(loss, "needs_reference", True)),
         "shipped": "; ".join(f"{one.library}: {one.key}" for one in getattr(loss, "shipped", ())),
     }  # fmt: skip
+
+
+def in_words(numbers: Mapping[str, float]) -> str:
+    """Return hyper-parameters as text, such as "beta 0.1, gamma 1"; "none" for none."""
+    return ", ".join(f"{name} {value:g}" for name, value in numbers.items()) or "none"
 
 
 def _signs_and_bounds(seen: Measured) -> tuple[bool, bool, str]:

@@ -27,9 +27,9 @@ class AtlasCommand:
     """The options of ``gradlab atlas``."""
 
     losses: Annotated[tyro.conf.Positional[tuple[str, ...]], _LOSSES] = ()
-    """Losses to show in full: names of registered ones, with numbers as in simpo:beta=2,gamma=0.5, or FILE.py:CLASS."""
+    """Losses to show in full: names of registered ones, as published or as in simpo:beta=2,gamma=0.5; FILE.py:CLASS."""
     trained: Annotated[Path | None, OPTIONAL] = None
-    """Also show what trainings did, from this frame: figures/data/atlas.parquet, which `make atlas` writes."""
+    """Also show what trainings as published did: figures/data/atlas.parquet, which `make atlas` writes."""
     json: bool = False
     """Print the rows as JSON, one object per loss."""
     save: Annotated[Path | None, OPTIONAL] = None
@@ -86,8 +86,8 @@ def _facts(row: Any) -> str:
 def as_paragraphs(rows: pd.DataFrame) -> str:
     """Return the rows as text, a paragraph per loss."""
     names = {
-        "equation": "loss", "source": "source", "family": "family", "convention": "convention", "rho": "ρ",
-        "start": "at π = π_ref", "win_slope": "slope of log π_w", "lose_slope": "slope of log π_l",
+        "equation": "loss", "numbers": "numbers", "source": "source", "family": "family", "convention": "convention",
+        "rho": "ρ", "start": "at π = π_ref", "win_slope": "slope of log π_w", "lose_slope": "slope of log π_l",
         "winner_down": "lowers some winners", "loser_up": "raises some losers", "optimum": "least at",
         "bounded": "bounded",
         "lengths": "needs lengths", "reference": "needs a reference", "shipped": "shipped", "reward": "trained: E[u]",

@@ -71,11 +71,12 @@ class WorkbenchCommand:
 
     def _loss(self) -> Any:
         """Return the loss that is named or stated; a formula is registered for this process."""
-        from gradlab.losses import formula_loss, from_text
+        from gradlab.atlas.rows import losses_of
+        from gradlab.losses import formula_loss
         from gradlab.losses.formula import free_names
 
         if self.formula is None:
-            return from_text(str(self.loss))
+            return losses_of([str(self.loss)])[0]
         given = {}
         for key, value in named_texts("number", "NAME=NUMBER", self.number).items():
             given[key] = number_of(f"number {key}", float, value)
