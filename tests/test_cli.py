@@ -159,6 +159,12 @@ def test_failures_in_the_middle_are_one_line(error, status, message, monkeypatch
     assert message in complaint(capsys)
 
 
+def test_an_error_of_types_that_gradlab_does_not_raise_keeps_its_trace(monkeypatch):
+    monkeypatch.setattr(figures_command.FiguresCommand, "run", lambda self: len(3))
+    with pytest.raises(TypeError, match="has no len"):
+        cli.main(["figures"])
+
+
 def test_a_diverging_training_is_one_line(capsys):
     assert cli.main(["fit", "--learning-rate", "1e308", "--seeds", "1", *SMALL]) == 1
     assert "learning_rate=1e+308 is too large" in complaint(capsys)

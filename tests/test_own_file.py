@@ -127,6 +127,38 @@ def test_a_sweep_file_names_a_class_of_a_file(own):
         read_settings(own / "sweep.toml")
 
 
+THAWED = """
+@dataclass
+class Thawed:
+    name = "thawed"
+
+    def __call__(self, logps):
+        return logps.win
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Thawed", "Thawed must be a frozen dataclass, whose fields are its hyper-parameters"),
+        ("number", "loss mine.py:number must be a frozen dataclass with a __call__, see PairLoss, got 1"),
+    ],
+)
+def test_what_is_no_loss_of_a_file_is_one_line_of_every_command(own, capsys, name, words):
+    (own / "mine.py").write_text(MINE + THAWED)
+    for arguments in (["losses"], ["fit", "--loss"], ["workbench"], ["conformance", "mine.py:ready", "--expect"]):
+        assert cli.main([*arguments, f"mine.py:{name}"]) == 2
+        assert capsys.readouterr().err == f"gradlab: {words}\n"
+    (own / "sweep.toml").write_text(f'loss = "mine.py:{name}"\n')
+    assert cli.main(["sweep", "sweep.toml"]) == 2
+    assert capsys.readouterr().err == f"gradlab: sweep.toml: {words}\n"
+
+
+def test_a_target_that_is_no_function_is_one_line(own, capsys):
+    assert cli.main(["conformance", "mine.py:number"]) == 2
+    assert capsys.readouterr().err == "gradlab: mine.py:number must be a function of log-probabilities, got int\n"
+
+
 def test_the_doctor_takes_the_loss_that_a_log_does_not_state(own, capsys):
     rows = [{"step": step, "loss": 1.0, "accuracy": 0.5} for step in range(1, 40)]
     (own / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))

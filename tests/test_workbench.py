@@ -190,6 +190,8 @@ def test_the_vectors_of_a_loss_are_those_of_the_file():
         (["--formula", "-h_w", "--number", "b=1", "b=2"], "number must have each name once, got b twice"),
         (["--formula", "-h_w", "--number", "beta=1"], "beta of mine must be used by its formula"),
         (["--formula", "-h_w.real"], "got an attribute"),
+        (["--formula", "-name*h_w"], "hyper-parameter of mine must have a name with no other meaning, got 'name'"),
+        (["--formula", "-h_w*expression"], "must have a name with no other meaning, got 'expression'"),
         (["--formula", "-h_w", "--name", "dpo"], "name of dpo must be one that no registered loss has"),
         (["dpoo"], "loss must be one of"),
     ],

@@ -6,19 +6,23 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from gradlab.console import complain, out_of_memory, printable_warnings, stop_on_sigterm
 
 PROGRAM = "gradlab"
 SMALLER = "smaller sizes"
 STOPPED = "stopped; no file was left half-written"
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def guarded(work: Callable[[], int], *, stopped: str = STOPPED, smaller: str = SMALLER) -> int:
     """Do the work and return its exit status, or 2 for bad input, 1 for other failures, 130 for Ctrl-C or SIGTERM.
 
-    Errors of data, models, disks and numbers are printed in one line. Other errors are gradlab's, and keep their trace.
+    Errors of data, models, disks and numbers are printed in one line, and so is a TypeError by which gradlab refuses
+    what it is given. Other errors are gradlab's, and keep their trace.
 
     stopped  the message after Ctrl-C.
     smaller  the advice where the memory of a GPU or of the machine is full.
@@ -33,6 +37,10 @@ def _status(work: Callable[[], int], stopped: str, smaller: str) -> int:
     except KeyboardInterrupt:
         return _complain_once(stopped, 130)
     except ValueError as error:
+        return _complain_once(error, 2)
+    except TypeError as error:
+        if not _refuses(error):
+            raise
         return _complain_once(error, 2)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest of stdout at its end
@@ -61,6 +69,12 @@ def first_here() -> bool:
 def _complain_once(said: object, status: int) -> int:
     """Complain in one process per machine, as all have the same message."""
     return complain(PROGRAM, said, status) if first_here() else status
+
+
+def _refuses(error: TypeError) -> bool:
+    """Return whether a statement of gradlab's raises the error; Python itself raises it where code is wrong."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (last.line or "").startswith("raise TypeError") and Path(last.filename).resolve().is_relative_to(_PACKAGE)
 
 
 def _is(error: RuntimeError, module: str, kind: str) -> bool:

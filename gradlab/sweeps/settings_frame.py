@@ -47,7 +47,7 @@ def read_settings(path: Path | str) -> pd.DataFrame:
     try:
         document = with_own_losses(document)
         return check_settings(_expand(document))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # of a class that is no loss, a TypeError
         raise ValueError(f"{path}: {error}") from None
 
 
