@@ -29,6 +29,8 @@ from gradlab.llm.protocol.page import page
 from gradlab.llm.protocol.plan import read_plan
 from gradlab.llm.protocol.steps import steps
 from gradlab.llm.train.command_line import read_settings
+from gradlab.stats.population import average_over_cells, judge_units
+from gradlab.stats.words import Evidence, corrected, evidence_of_cells, word_of
 from gradlab.store.artifacts import load_frame, load_manifest, save_frame
 from gradlab.store.files import file_hash
 from gradlab.store.sealed import read_sealed
@@ -426,6 +428,34 @@ def test_power_falls_with_the_spread_of_seeds():
     for _, arm in table.groupby("arm"):
         assert np.all(np.diff(arm["power"]) < 0)
         assert np.all(arm["power"] > arm["half"])
+        assert np.all(np.diff(arm["none"]) < 0)
+        assert np.all(np.diff(arm["none_seeds"]) > 0)
+
+
+def test_power_is_that_of_the_words_by_which_the_claim_is_judged():
+    """Simulated seeds of the first data set, judged with a second one that shows nothing."""
+    plan, rng = read_plan(SEVEN), np.random.default_rng(5)
+    table = power_table(plan, bound=seven_billion.MARGIN)
+    row = table[(table["arm"] == "safe-rlhf") & (table["between_seeds"] == 0.05)].iloc[0]
+    words = []
+    for _ in range(300):
+        gaps = rng.normal(row["expected"] / 2, row["spread"], len(plan.seeds))
+        average, units = average_over_cells(gaps[None], seven_billion.MARGIN), judge_units(gaps[None], 0.02)
+        nothing = Evidence(effect=0.0, p_differs=1.0, p_equivalent=1.0, units=1)
+        words.append(word_of(corrected([evidence_of_cells(average, units), nothing])[0]))
+    found = words.count("holds throughout") / len(words)
+    assert found == pytest.approx(row["half"], abs=4 * np.sqrt(0.25 / len(words)))
+
+
+def test_a_small_difference_or_a_fall_has_a_page_too(tmp_path):
+    for number in ("0.04", "-0.9"):
+        plan = tmp_path / "plan.toml"
+        plan.write_text(SEVEN.read_text("utf-8").replace("expected = 0.18", f"expected = {number}"), encoding="utf-8")
+        (tmp_path / "llama-7b-training.toml").write_text((FOLDER / "llama-7b-training.toml").read_text("utf-8"))
+        table = power_table(read_plan(plan), bound=0.02)
+        assert table.loc[table["arm"] == "safe-rlhf", "seeds"].isna().all()
+        assert table.loc[table["arm"] == "hh", "seeds"].notna().all()
+        assert "| none |" in page(read_plan(plan), bound=0.02)
 
 
 def made_up(gaps, seeds=(1000, 1001, 1002, 1003, 1004)):

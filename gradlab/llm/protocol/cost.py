@@ -13,13 +13,13 @@ from gradlab.llm.model.shapes import shape_of
 from gradlab.llm.protocol.plan import Plan
 from gradlab.llm.train.command_line import read_settings
 from gradlab.llm.train.run_settings import Settings
-from gradlab.stats.power import power, seeds_for_power, spread_of_difference
+from gradlab.stats.equivalence import ALPHA
+from gradlab.stats.power import fewest_seeds, power, power_of_equivalence, spread_of_difference
 
 _WEIGHT = 4  # bytes of a saved weight
 _CHECKPOINT = 12  # bytes per weight of a checkpoint: weight and two moments
 _FORWARD = 1 / 3  # of a step's operations: the reference is scored by a forward pass
 _CHOSEN = 1 / 2  # of a pair's tokens: the chosen response with its prompt
-ALPHA = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,24 +116,37 @@ def _trained(plan: Plan) -> int:
 
 
 def power_table(plan: Plan, *, bound: float) -> pd.DataFrame:
-    """Return the plan's power per arm and spread over seeds, for the difference that the paper reports.
+    """Return the plan's power per arm and spread over seeds, by the rules of ``gradlab.stats.words``.
 
-    bound  the margin above which the interval must lie.
+    bound  the margin of the judged differences.
 
-    Columns: arm, expected, between_seeds, spread (of one seed's difference), power at the plan's seeds, ``half`` (power
-    for half of the difference), and ``seeds``, the fewest with 80% power for half of it. Each arm is one of as many
-    co-primaries, at Holm's first step.
+    Columns: arm, expected (the difference that the paper reports), between_seeds, spread (of one seed's difference).
+    Then the power at the plan's seeds to find that difference beyond the margin, *holds throughout*: ``power``, that of
+    half of it, ``half``, and ``seeds``, the fewest with 80% of the latter. At last ``none``, the power to
+    find *no practical difference* where there is none, and ``none_seeds``, the fewest with 80% of it. Numbers of seeds
+    are missing where 10,000 do not suffice. Each arm is one of as many co-primaries, at Holm's first step.
     """
     alpha = ALPHA / len(plan.arms)
     rows = []
     for arm in plan.arms:
         for between in plan.between_seeds:
-            spread = spread_of_difference(min(arm.level + arm.expected, 1.0), arm.level, plan.prompts, between)
-            shown = {
-                name: power(effect, spread, len(plan.seeds), bound=bound, alpha=alpha)
-                for name, effect in (("power", arm.expected), ("half", arm.expected / 2))
-            }
-            seeds = seeds_for_power(arm.expected / 2, spread, bound=bound, alpha=alpha)
-            rows.append({"arm": arm.name, "expected": arm.expected, "between_seeds": between, "spread": spread,
-                         **shown, "seeds": seeds})  # fmt: skip
-    return pd.DataFrame(rows)
+            theirs = arm.level + arm.expected
+            spread, alike = (
+                spread_of_difference(min(max(share, 0.0), 1.0), arm.level, plan.prompts, between)
+                for share in (theirs, arm.level)
+            )
+
+            def beyond(seeds: int, effect: float, spread: float = spread) -> float:
+                return power(effect, spread, seeds, bound=bound, differs=alpha)
+
+            def equivalent(seeds: int, spread: float = alike) -> float:
+                return power_of_equivalence(0.0, spread, seeds, margin=bound, alpha=alpha)
+
+            half, now = arm.expected / 2, len(plan.seeds)
+            rows.append({
+                "arm": arm.name, "expected": arm.expected, "between_seeds": between, "spread": spread,
+                "power": beyond(now, arm.expected), "half": beyond(now, half),
+                "seeds": fewest_seeds(lambda seeds, effect=half, of=beyond: of(seeds, effect)),
+                "none": equivalent(now), "none_seeds": fewest_seeds(equivalent),
+            })  # fmt: skip
+    return pd.DataFrame(rows).astype({"seeds": "Int64", "none_seeds": "Int64"})

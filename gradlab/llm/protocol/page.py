@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pandas as pd
+
 from gradlab.llm.protocol.cost import checkpoint_bytes, cost, gpu_memory, power_table, training_of
 from gradlab.llm.protocol.plan import Plan
 from gradlab.store.markdown import markdown_table
@@ -69,9 +73,16 @@ def _amount(value: float) -> str:
 def _power(plan: Plan, bound: float) -> list[str]:
     rows = [
         [row["arm"], f"{row['expected']:+.0%}", f"{row['between_seeds']:.0%}", f"{row['spread']:.1%}",
-         f"{row['power']:.1%}", f"{row['half']:.1%}", f"{row['seeds']}"]
+         f"{row['power']:.1%}", f"{row['half']:.1%}", _number(row["seeds"]), f"{row['none']:.1%}",
+         _number(row["none_seeds"])]
         for row in power_table(plan, bound=bound).to_dict("records")
     ]  # fmt: skip
     head = ["data", "the paper's difference", "seeds differ by (sd)", "spread of one seed", f"power, {len(plan.seeds)} "
-            "seeds", "power for half of it", "seeds for 80% power for half of it"]  # fmt: skip
-    return markdown_table(head, rows, ["---", *["---:"] * 6])
+            "seeds", "power for half of it", "seeds for 80% power for half of it", "power to show no difference, "
+            f"{len(plan.seeds)} seeds", "seeds for 80% of it"]  # fmt: skip
+    return markdown_table(head, rows, ["---", *["---:"] * 8])
+
+
+def _number(seeds: Any) -> str:
+    """Return a number of seeds, or that none will do."""
+    return "none" if pd.isna(seeds) else f"{seeds}"
