@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import small_study
 
-from gradlab.study.answers import UNDO, append, read_answers
+from gradlab.study.answers import UNDO, answers_of, append, read_answers
 from gradlab.study.assignment import GOOD, as_frame, assign, tasks_of
 from gradlab.study.plan import Design, Goal
 
@@ -131,6 +131,39 @@ def test_equal_lines_count_once_and_a_torn_one_not_at_all(study, tmp_path):
     assert len(answers.frame) == 1
     assert answers.notes == (f"the last line of {file} was cut short, and counts as not written",
                              "1 line stands twice, and counts once")  # fmt: skip
+
+
+_TIME = "2026-01-01T10:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("names", "time"),
+    [
+        *(((*names,), time) for names in ("no", "on", "nn", "non") for time in ("", _TIME)),
+        (("both",), _TIME),  # without times nothing tells such a file from one in which the answer was given anew
+    ],
+)
+@pytest.mark.parametrize(
+    ("after", "left"), [((), []), (("right",), ["right"]), (("left",), ["left"]), (("left", UNDO), [])]
+)
+def test_an_earlier_file_changes_nothing_beside_a_later_one(study, tmp_path, time, names, after, left):
+    """A browser calls the second export ``ada.answers (1).jsonl``, which comes first by name."""
+    lines = [
+        json.dumps(_first(study, choice=choice, time=time and time.replace("00Z", f"0{number}Z"))) + "\n"
+        for number, choice in enumerate(("left", UNDO, *after))
+    ]
+    files = {"o": lines[:1], "n": lines, "both": [*lines, *lines[:1]]}
+    for name, content in files.items():
+        (tmp_path / name).write_text("".join(content))
+    answers = read_answers(study, [tmp_path / name for name in names])
+    assert list(answers.frame["choice"]) == left
+
+
+def test_an_answer_without_a_time_may_be_given_again_after_it_was_taken_back(study):
+    lines = [_first(study, choice=choice, time="") for choice in ("left", UNDO, "left", "left")]
+    answers = answers_of(study, [("here", line) for line in lines])
+    assert list(answers.frame["choice"]) == ["left"]
+    assert answers.notes == ("1 line stands twice, and counts once",)
 
 
 def test_an_answer_names_no_system(study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ VERSION = 1  # of a line; raised where a former version could not be read
 Choice = Literal["left", "right", "tie", "skip"]
 SCORED = "each response scored alone"  # reason of a judge that cannot lean to a side
 UNDO = "undo"  # a line that takes back this rater's answer at this place
+_Placed = tuple[str, dict[str, Any]]  # a line, after the place that errors name
 LINE = "a file of answers has one JSON object per line, as gradlab study writes them"
 COLUMNS = (
     "rater", "place", "kind", "item", "prompt", "stratum", "a", "b", "goal", "left", "right", "choice", "score",
@@ -49,12 +51,30 @@ class Answers:
 
 @dataclass
 class _Standing:
-    """The answers that stand so far, by rater, place and goal."""
+    """The answers that stand so far, by rater, place and goal, and the lines that were taken.
+
+    A rater who saves answers twice sends two files, of which the later one goes on from the earlier: lines of a file
+    that others have had as often are not taken again, or else an old file would undo what the new one took back.
+    """
 
     study: Study
     tasks: dict[tuple[str, int], Task]
     rows: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
     repeated: int = 0
+    taken: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    of_others: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    of_file: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+
+    def next_file(self) -> None:
+        """Begin with another file."""
+        self.of_others, self.of_file = self.taken.copy(), Counter()
+
+    def known(self, line: tuple[Any, ...]) -> bool:
+        """Return whether a line was taken before; one without a time may stand twice in a file, an undo between."""
+        self.of_file[line] += 1
+        known = self.of_file[line] <= self.of_others[line] or bool(line[-1] and self.taken[line])
+        self.taken[line] += not known
+        return known
 
 
 def answer_line(
@@ -84,27 +104,35 @@ def append(path: Path | str, line: dict[str, Any]) -> None:
 def read_answers(study: Study, paths: Iterable[Path | str]) -> Answers:
     """Return the answers in some files, held against the study. The files are only read.
 
+    Equal lines count once: a rater's earlier file changes nothing beside a later one, whichever is read first.
+
     ValueError in one line that names file and line: for another study's answer, an unknown rater, item or goal, sides
     that were not assigned, a choice that the plan forbids, another version, and two different answers to one task.
     """
     notes = []
 
-    def all_lines() -> Iterator[tuple[str, dict[str, Any]]]:
-        for path in paths:
-            lines, torn = read_lines(path, LINE)
-            yield from ((f"{path}, line {number}", line) for number, line in lines)
-            if torn:
-                notes.append(f"the last line of {path} was cut short, and counts as not written")
+    def lines_of(path: Path | str) -> Iterator[_Placed]:
+        lines, torn = read_lines(path, LINE)
+        yield from ((f"{path}, line {number}", line) for number, line in lines)
+        if torn:
+            notes.append(f"the last line of {path} was cut short, and counts as not written")
 
-    answers = answers_of(study, all_lines())
+    answers = _answers(study, map(lines_of, paths))
     return replace(answers, notes=(*notes, *answers.notes))
 
 
-def answers_of(study: Study, lines: Iterable[tuple[str, dict[str, Any]]]) -> Answers:
+def answers_of(study: Study, lines: Iterable[_Placed]) -> Answers:
     """Return the answers in some lines, each with the place that errors name; ValueError as in ``read_answers``."""
+    return _answers(study, [lines])
+
+
+def _answers(study: Study, files: Iterable[Iterable[_Placed]]) -> Answers:
+    """Return the answers in the lines of some files."""
     standing = _Standing(study, {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks})
-    for place, line in lines:
-        _take(standing, line, place)
+    for lines in files:
+        standing.next_file()
+        for place, line in lines:
+            _take(standing, line, place)
     twice = standing.repeated
     said = "1 line stands twice, and counts once" if twice == 1 else f"{twice} lines stand twice, and count once"
     notes = [said] if twice else []
@@ -141,7 +169,9 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
     key = (task.rater, task.place, whole["goal"])
-    if whole["choice"] == UNDO:
+    if standing.known(tuple(whole.values())):  # the time is the last of them
+        standing.repeated += 1
+    elif whole["choice"] == UNDO:
         standing.rows.pop(key, None)
     elif key not in standing.rows:
         standing.rows[key] = {**whole, "kind": task.kind, "left": task.left, "right": task.right}
