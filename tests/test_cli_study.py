@@ -169,7 +169,8 @@ def test_power_prints_a_table_with_proposals_and_what_is_not_simulated(folder, c
     [
         (["--effects", "0.6"], "effects must be finite and lie in (-0.5, 0.5), got 0.6"),
         (["--effects"], "effects must be one or more, got none"),
-        (["--effect", "0.3"], "effect must be one that was simulated"),
+        (["--effect", "0.3"], "effect must be one of the effects that are simulated, 0, 0.025, 0.05"),
+        (["--half-width", "0"], "half_width must be finite and lie in (0, 0.5), got 0"),
         (["--raters", "0"], "raters must be a whole number ≥ 1, got 0"),
         (["--target", "1"], "target must be"),
         (["--half-width", "0.7"], "half_width must be"),
@@ -184,6 +185,12 @@ def test_power_prints_a_table_with_proposals_and_what_is_not_simulated(folder, c
 def test_power_refuses_what_cannot_be_in_one_line(arguments, message, folder, capsys):
     assert cli.main(["study", "power", "plan.toml", "--simulations", "2", *arguments]) == 2
     assert message in complaint(capsys)
+
+
+def test_power_looks_at_the_effect_before_it_simulates(folder, capsys):
+    command = ["study", "power", "plan.toml", "--effects", "0.1", "--effect", "0.3", "--simulations", str(10**9)]
+    assert cli.main(command) == 2
+    assert "effect must be one of the effects that are simulated, 0.1; got 0.3" in complaint(capsys)
 
 
 # ---- assign

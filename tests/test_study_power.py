@@ -120,7 +120,7 @@ def test_the_cheapest_plan_reaches_the_target_and_costs_least():
     assert chosen is not None
     assert answers_asked(chosen) == rows["answers"].min()
     assert table.cheapest(0.25, 0.999) is None
-    with pytest.raises(ValueError, match=r"effect must be one that was simulated, 0\.25; got 0\.1"):
+    with pytest.raises(ValueError, match=r"effect must be one of the effects that are simulated, 0\.25; got 0\.1"):
         table.cheapest(0.1)
 
 

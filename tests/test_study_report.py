@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import small_study
 
-from gradlab.study.answers import read_answers
+from gradlab.study.answers import answers_of, read_answers
+from gradlab.study.assignment import assign
 from gradlab.study.frozen import freeze
 from gradlab.study.methods import BEYOND, cautions, methods, verdict_in_words
 from gradlab.study.pictures import figure_of, power_charts
@@ -16,6 +17,7 @@ from gradlab.study.plan import Design, Goal, Primary
 from gradlab.study.planned_power import power
 from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.report_page import PAGE, report
+from gradlab.study.results import Results
 
 
 def _report(study, folder, worth=None, **model):
@@ -82,12 +84,48 @@ def test_methods_name_the_design_the_hash_and_who_was_left_out(study, tmp_path):
         study.hash[:16],
         "60 items",
         "2 raters",
-        "25%",
+        "15 items per rater were to come back with sides exchanged; 45 of 45",
         "5.0%",
         "No rater was left out",
     ):
         assert words in said
     assert "..  " not in said
+
+
+def test_methods_say_what_was_seen_and_not_what_was_planned(tmp_path):
+    """With one rater per item none is seen in both orders; who never came has seen nothing."""
+    alone = Design(items_per_rater=8, raters_per_item=1, repeats=0.25, attention=2, identical="tie")
+    small_study.write_samples(tmp_path, 30, text=lambda system, place: "the same" if place < 5 else None)
+    study = freeze(small_study.plan(design=alone), tmp_path)
+    same = len(study.items) - len(study.shown)
+    some = [
+        line for line in small_study.answers_of(study)
+        if line["rater"] == "ada" or (line["rater"] == "ben" and line["place"] < 4)
+    ]  # fmt: skip
+    said = methods(Results(answers_of(study, [("answers", line) for line in some])))
+    ben = sum(task.kind == "item" for task in assign(study)["ben"][:4])
+    checks = 2 + sum(task.kind == "attention" for task in assign(study)["ben"][:4])
+    for words in (
+        f"2 of 3 raters compared responses of dpo and bdpo to {8 + ben} prompts",
+        f"Identical texts, of {same} items, count as ties and were shown to nobody.",
+        "Each rater was assigned 8 items, each item to 1 rater; sides were drawn per rater and item.",
+        f"Those who answered saw {ben} to 8 items each; each item was seen by 0 to 1 rater, 0% of the items in both",
+        "2 items per rater were to come back with sides exchanged; 2 of 6 were answered.",
+        f"2 attention checks per rater were to stand among them; {checks} of 6 were answered.",
+    ):
+        assert words in said
+    nobody = methods(Results(answers_of(study, [])))
+    assert "0 of 3 raters compared responses of dpo and bdpo to 0 prompts" in nobody
+    assert "saw" not in nobody
+
+
+def test_methods_count_the_items_that_were_seen_in_both_orders(tmp_path):
+    every = Design(items_per_rater=8, raters_per_item=2, both_orders=1)
+    study = small_study.study(tmp_path, 12, design=every)
+    lines = [("answers", line) for line in small_study.answers_of(study)]
+    said = methods(Results(answers_of(study, lines)))
+    assert "sides were drawn per rater and item, balanced over the raters of 100% of the items." in said
+    assert "each item was seen by 2 raters, 100% of the items in both orders" in said
 
 
 def test_the_page_opens_with_the_question_says_what_its_numbers_are_and_labels_what_is_not_planned(study, tmp_path):

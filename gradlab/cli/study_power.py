@@ -65,7 +65,8 @@ class PowerCommand:
         from gradlab.study import Plan, power
 
         plan = Plan.read(self.plan)
-        half_width = self.half_width or plan.stop.half_width or plan.primary.margin
+        wanted = (self.half_width, plan.stop.half_width, plan.primary.margin)
+        half_width = next(width for width in wanted if width is not None)
         between("half_width", half_width, 0, 0.5, open_low=True, open_high=True)
         between("target", self.target, 0, 1, open_low=True, open_high=True)
         effect = self._effect(plan.primary.margin)
@@ -88,6 +89,9 @@ class PowerCommand:
 
     def _effect(self, margin: float) -> float:
         if self.effect is not None:
+            from gradlab.study.planned_power import check_simulated
+
+            check_simulated(self.effect, self.effects)
             return self.effect
         return min((effect for effect in self.effects if effect > margin), default=max(self.effects, default=margin))
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
-from gradlab.study.assignment import assign
+import pandas as pd
+
+from gradlab.study.assignment import Kind, assign
+from gradlab.study.frozen import Study
 from gradlab.study.plan import Plan
 from gradlab.study.rates import Rate
 from gradlab.study.results import Results
@@ -31,14 +35,14 @@ def methods(results: Results) -> str:
     systems = " and ".join([", ".join([*plan.systems][:-1]), [*plan.systems][-1]])
     goal = next(goal for goal in plan.goals if goal.name == primary.goal)
     sentences = [
-        f"{_who(results)} compared responses of {systems} to {len({i.prompt for i in study.items})} prompts, "
+        f"{_who(results)} compared responses of {systems} to {_first_seen(results)['prompt'].nunique()} prompts, "
         f"two at a time and blind.",
+        _identical(study),
         f"The plan was frozen before the first answer (SHA-256 {study.hash[:16]}…), and each answer carries its hash.",
-        f"Each rater saw {design.items_per_rater} items, each item was seen by "
-        f"{design.raters_per_item} {'rater' if design.raters_per_item == 1 else 'raters'}; sides were drawn per rater "
-        f"and item, and {design.both_orders:.0%} of the items were shown in both orders.",
-        f"{design.repeats:.0%} of a rater's items came back with sides exchanged." if design.repeats else "",
-        f"Attention checks stood among them, {design.attention} per rater." if design.attention else "",
+        _assigned(results),
+        _seen(results),
+        _shown_beside(results, "repeat", "item", "were to come back with sides exchanged"),
+        _shown_beside(results, "attention", "attention check", "were to stand among them"),
         _given(results),
         f"Raters could {'call both equally good, or ' if design.ties else ''}skip an item.",
         f"The primary question was {goal.question!r}, of {primary.b} against {primary.a}, with a margin of "
@@ -163,12 +167,75 @@ def _who(results: Results) -> str:
     return f"{of} raters" if came == of else f"{came} of {of} raters"
 
 
+def _identical(study: Study) -> str:
+    """Return how many items nobody was to see, as both their texts are the same."""
+    number = len(study.items) - len(study.shown)
+    return f"Identical texts, of {_number(number, 'item')}, count as ties and were shown to nobody." if number else ""
+
+
+def _first_seen(results: Results) -> pd.DataFrame:
+    """Return people's first answers to each item, skips too, one row per rater and item: each has seen the item."""
+    items = results.answers.of("item")
+    return items[~items["judge"]].drop_duplicates(["rater", "place"])
+
+
+def _tasks(results: Results, kind: Kind) -> dict[str, list[str]]:
+    """Return the items or checks of one kind of task that each rater was assigned."""
+    lists = assign(results.answers.study)
+    return {rater: [task.item for task in lists[rater] if task.kind == kind] for rater in results.plan.raters}
+
+
+def _assigned(results: Results) -> str:
+    """Return how many items raters were assigned, and how sides were drawn: a single rater has one side per item."""
+    design = results.plan.design
+    balanced = f", balanced over the raters of {design.both_orders:.0%} of the items"
+    of_raters = _tasks(results, "item")
+    of_items = Counter(item for items in of_raters.values() for item in items)
+    return (
+        f"Each rater was assigned {_range(map(len, of_raters.values()), 'item')}, each item to "
+        f"{_range(of_items.values(), 'rater')}; sides were drawn per rater and item"
+        f"{balanced if design.raters_per_item > 1 and design.both_orders else ''}."
+    )
+
+
+def _seen(results: Results) -> str:
+    """Return what the raters saw who came, and how many items were seen in both orders."""
+    seen = _first_seen(results)
+    if seen.empty:
+        return ""
+    by_item, shown = seen.groupby("item"), [item.key for item in results.answers.study.shown]
+    raters = by_item["rater"].nunique().reindex(shown, fill_value=0)
+    both = int((by_item["b_left"].nunique() == 2).sum())
+    return (
+        f"Those who answered saw {_range(seen.groupby('rater').size(), 'item')} each; each item was seen by "
+        f"{_range(raters, 'rater')}, {both / len(shown):.0%} of the items in both orders."
+    )
+
+
+def _shown_beside(results: Results, kind: Kind, noun: str, words: str) -> str:
+    """Return how many repeats or attention checks per rater there were, and how many were answered."""
+    each = [len(tasks) for tasks in _tasks(results, kind).values()]
+    given = results.answers.of(kind)
+    answered = len(given[~given["judge"]].drop_duplicates(["rater", "place"]))
+    return f"{_range(each, noun)} per rater {words}; {answered} of {sum(each)} were answered." if any(each) else ""
+
+
+def _range(numbers: Iterable[int], noun: str) -> str:
+    """Return the least and the greatest of some numbers, with the noun that they count."""
+    every = [*numbers]
+    least, most = min(every), max(every)
+    return f"{least} to {_number(most, noun)}" if least < most else _number(most, noun)
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _given(results: Results) -> str:
     """Return how many of the planned answers of people came in, and how many of them are skips."""
     plan, items = results.plan, results.answers.of("item")
     given = items[~items["judge"]]
-    lists = assign(results.answers.study)
-    of = len(plan.goals) * sum(task.kind == "item" for rater in plan.raters for task in lists[rater])
+    of = len(plan.goals) * sum(map(len, _tasks(results, "item").values()))
     skips = int((given["choice"] == "skip").sum())
     return f"{len(given):,} of {of:,} answers to items were given, {skips:,} of them skips."
 
@@ -192,6 +259,6 @@ def _stop(plan: Plan) -> str:
     if plan.stop.rule == "fixed":
         return "The number of items was fixed beforehand."
     return (
-        f"The study ended when the half-width of the primary interval was at most {plan.stop.half_width:.1%}, or the "
-        "items were used up; the rule saw widths, never signs."
+        f"The study was to end when the half-width of the primary interval was at most {plan.stop.half_width:.1%}, or "
+        "the items were used up; the rule sees widths, never signs."
     )

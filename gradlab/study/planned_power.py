@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -60,10 +60,8 @@ class Power:
         simulated.
         """
         between("target", target, 0, 1, open_low=True, open_high=True)
+        check_simulated(effect, self.frame["effect"].unique())
         rows = self.frame[np.isclose(self.frame["effect"], effect)]
-        if rows.empty:
-            known = ", ".join(f"{value:g}" for value in self.frame["effect"].unique())
-            raise ValueError(f"effect must be one that was simulated, {known}; got {effect:g}")
         return self._fewest_answers(rows[rows["power_low"] >= target])
 
     def narrowest(self, half_width: float) -> Plan | None:
@@ -77,6 +75,14 @@ class Power:
             return None
         best = rows.sort_values("answers", kind="stable").iloc[0]
         return with_design(self.plan, *(int(best[name]) for name in DESIGN))
+
+
+def check_simulated(effect: float, effects: Iterable[float]) -> None:
+    """Raise ValueError unless an effect is one of those that are simulated."""
+    simulated = [*effects]
+    if not np.isclose(simulated, effect).any():
+        known = ", ".join(f"{value:g}" for value in simulated) or "none"
+        raise ValueError(f"effect must be one of the effects that are simulated, {known}; got {effect:g}")
 
 
 def power(
