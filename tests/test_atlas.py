@@ -10,7 +10,9 @@ import torch
 
 import gradlab as gl
 from gradlab import atlas
+from gradlab.atlas import endpoints as ends
 from gradlab.atlas.endpoints import sides
+from gradlab.lab.world import draw_pairs, exact_pairs
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, ConservativeDPO
 
 every_registered = pytest.mark.parametrize("name", PAIR_LOSSES)
@@ -221,6 +223,49 @@ def test_a_loss_without_a_beta_is_a_point_of_the_frontier():
     found = atlas.compare(["dpo", Turning()], seeds=2, betas=(0.1, 1.0), training=gl.Training(steps=2, record=1))
     curves = {curve.name: curve for curve in atlas.frontier_chart(found.trained, ["dpo", "turning"]).curves}
     assert [len(curves[name].x) for name in ("dpo", "turning")] == [2, 1]
+
+
+def test_a_world_in_which_training_fails_leaves_the_others_as_they_are(monkeypatch):
+    def fragile(worlds, loss, training, seed):
+        if 2 in seed and loss.beta == 1.0:
+            raise FloatingPointError("the policy is not finite")
+        return gl.fit(worlds, loss, training, seed=seed)
+
+    given = {"losses": [gl.DPO(1.0)], "seeds": 4, "betas": [0.1], "training": gl.Training(pairs=20, steps=6, record=2)}
+    whole = atlas.compare(**given).trained
+    monkeypatch.setattr(ends, "fit", fragile)
+    found = atlas.compare(**given).trained
+    failed = (found["preset"] == "published") & (found["seed"] == 2)
+    assert found.loc[failed, list(ends.NUMBERS)].isna().all(axis=None)
+    assert not found.loc[failed, "settled"].any()
+    assert failed.sum() == 1
+    pd.testing.assert_frame_equal(found[~failed], whole[~failed], check_dtype=False)
+
+
+@pytest.mark.parametrize("pairs", [None, 5])
+def test_winners_and_losers_are_those_of_the_training_s_labels(pairs):
+    worlds = [gl.gaussian_world(prompts=3, responses=4, scale=1.0, seed=seed) for seed in (0, 1)]
+    found = {}
+    for labels in ("hard", "soft"):
+        training = gl.Training(pairs=pairs, labels=labels, steps=5, record=1)
+        fitted = gl.fit(worlds, gl.DPO(), training, seed=[0, 1])
+        rows = ends.ended(ends.endpoints(fitted, worlds, training, [0, 1]))
+        data = [
+            exact_pairs(world, labels=labels) if pairs is None else draw_pairs(world, pairs, labels=labels, seed=seed)
+            for seed, world in enumerate(worlds)
+        ]
+        expected = sides(fitted.policies.double(), torch.as_tensor(np.stack(data)))
+        found[labels] = rows["win_logp_change"].to_numpy()
+        for name, changes in expected.items():
+            np.testing.assert_array_equal(rows[name], changes[-1])
+    assert (found["hard"] > found["soft"]).all()
+
+
+def test_a_policy_has_settled_where_it_no_longer_moves_after_the_record_nearest_to_half():
+    world, training = [gl.gaussian_world(seed=0)], gl.Training(steps=300, record=3)
+    for rate, settled in ((1e-7, True), (0.5, False)):
+        rows = ends.trained_paths(gl.DPO(0.1), world, training.but(learning_rate=rate, optimizer="adam"), [0])
+        assert rows["settled"].tolist() == [settled] * len(rows)
 
 
 def test_a_comparison_is_a_table_and_a_picture(compared):

@@ -9,6 +9,7 @@ import pytest
 
 import gradlab as gl
 from gradlab import plotting
+from gradlab.atlas import endpoints
 from gradlab.experiments import MEASURED
 from gradlab.experiments.questions import (
     atlas,
@@ -123,7 +124,7 @@ def test_a_run_that_is_not_finite_is_a_row_of_gaps_and_the_others_stay(monkeypat
             raise FloatingPointError("the policy is not finite")
         return gl.fit(worlds, loss, training, seed=seed)
 
-    monkeypatch.setattr(atlas_runs, "fit", fragile)
+    monkeypatch.setattr(endpoints, "fit", fragile)
     training = Training(pairs=20, steps=4, record=2)
     rows = atlas_runs.ended(atlas_runs.measured(gl.DPO(), {"mask_rate": 0.2}, training, 0, 3))
     assert rows["seed"].tolist() == [0, 1, 2]

@@ -16,15 +16,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gradlab.atlas import pictures
-from gradlab.atlas.endpoints import endpoints
+from gradlab.atlas.endpoints import ended, trained_paths
 from gradlab.atlas.measure import measured
 from gradlab.atlas.rows import Loss, losses_of, table
-from gradlab.atlas.trained import VALUES, effects
+from gradlab.atlas.trained import effects
 from gradlab.checks import count, positive
 from gradlab.lab.descent import steady
-from gradlab.lab.fit import fit
 from gradlab.lab.training import Training
-from gradlab.lab.world import World, gaussian_world
+from gradlab.lab.world import gaussian_world
 from gradlab.plotting.chart_figure import drawn
 from gradlab.plotting.charts import Chart
 from gradlab.plotting.looks import style
@@ -117,7 +116,7 @@ def compare(
         runs = [("published", "base", loss)] + [("grid", "beta", replace(loss, beta=beta)) for beta in grid if has_beta]  # type: ignore[type-var]
         for preset, factor, trained in runs:
             beta = float(getattr(trained, "beta", np.nan))
-            rows = ended(trained, worlds, training, numbers)
+            rows = ended(trained_paths(trained, worlds, training, numbers))
             found.append(rows.assign(loss=name, preset=preset, factor=factor, beta=beta, level=beta))
     return Comparison(chosen, pd.concat(found, ignore_index=True))
 
@@ -134,12 +133,3 @@ def _named(losses: list[Loss]) -> dict[str, Loss]:
             raise ValueError(f"losses must differ, got {name} twice")
         named[name] = loss
     return named
-
-
-def ended(loss: Loss, worlds: Sequence[World], training: Training, seeds: Sequence[int]) -> pd.DataFrame:
-    """Return the ends of a loss's trainings, one row per world, as ``endpoints`` has them; NaN where one fails."""
-    try:
-        rows = endpoints(fit(worlds, loss, training, seed=seeds), worlds, training, seeds)  # type: ignore[arg-type]
-    except FloatingPointError:
-        return pd.DataFrame({"seed": seeds, **dict.fromkeys(VALUES, np.nan), "settled": False})
-    return rows[rows["step"] == rows["step"].max()].drop(columns="step")

@@ -13,8 +13,8 @@ import pandas as pd
 
 from gradlab.atlas import Measured, Verdict, measured, verdict
 from gradlab.atlas.against_dpo import EQUAL_KL
-from gradlab.atlas.comparison import BETAS, MASK_RATE, TRAINING, ended
-from gradlab.atlas.endpoints import endpoints
+from gradlab.atlas.comparison import BETAS, MASK_RATE, TRAINING
+from gradlab.atlas.endpoints import ended, endpoints, trained_paths
 from gradlab.atlas.one_loss import SEEDS, world_of
 from gradlab.lab.fit import fit
 from gradlab.lab.world import World, gaussian_world
@@ -294,7 +294,9 @@ class WorkbenchExplorer(Explorer):
     ) -> pd.DataFrame:
         """Return the ends of a loss's trainings, one row per world."""
         seeds = list(range(len(worlds)))
-        rows = self._known(("ends", repr(loss), repr(lengths)), lambda: ended(loss, worlds, TRAINING, seeds))
+        rows = self._known(
+            ("ends", repr(loss), repr(lengths)), lambda: ended(trained_paths(loss, worlds, TRAINING, seeds))
+        )
         beta = float(getattr(loss, "beta", math.nan))
         return rows.assign(loss=loss.name, preset=preset, factor="base" if preset == "published" else "beta", beta=beta)
 

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradlab.atlas.endpoints import endpoints
+from gradlab.atlas.endpoints import NUMBERS, ended, trained_paths
 from gradlab.checks import between, keep_plain
 from gradlab.experiments.questions.frontier import at_levels
 from gradlab.lab.descent import steady
-from gradlab.lab.fit import fit
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import BATCH_LOSSES, PAIR_LOSSES, named_loss
@@ -34,7 +33,7 @@ VERSION = 1  # of the numbers: raise it by hand when a change of any source chan
 MATCHED = 1.0  # nats
 STRENGTHS = ("beta", "odds_weight", "gamma")  # what stands for β: λ of ORPO, and δ of SLiC, which has no β
 VALUES = ["utility_share", "unobserved_mass", "win_logp_change", "lose_logp_change", "rest_logp_change"]
-ENDPOINTS = ["expected_utility", "kl_to_reference", *VALUES]
+ENDPOINTS = [*NUMBERS]
 KEYS = ["loss", "preset", "beta", "factor", "level", "reference", "policy", "seed"]
 BASE = ("uniform", "free")
 
@@ -205,25 +204,12 @@ def measured(loss: Any, world: Mapping[str, Any], training: Training, first_seed
     """
     numbers = list(range(first_seed, first_seed + seeds))
     worlds = [_world(seed=seed, **world) for seed in numbers]
-    try:
-        return endpoints(fit(worlds, loss, training, seed=numbers), worlds, training, numbers)
-    except FloatingPointError:
-        if seeds > 1:
-            half = seeds // 2
-            spans = ((first_seed, half), (first_seed + half, seeds - half))
-            return pd.concat([measured(loss, world, training, *span) for span in spans], ignore_index=True)
-        empty = {"seed": first_seed, "step": training.steps, "settled": False}
-        return pd.DataFrame([{**empty, **dict.fromkeys(ENDPOINTS, np.nan)}])
+    return trained_paths(loss, worlds, training, numbers)
 
 
 def _world(seed: int, flipped: float = 0.0, **given: Any) -> World:
     world = gaussian_world(seed=seed, **given)
     return MislabelledWorld(**vars(world), flipped=flipped) if flipped else world
-
-
-def ended(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the ends of training, without the step."""
-    return rows[rows["step"] == rows["step"].max()].drop(columns="step")
 
 
 def _levels(paths: pd.DataFrame) -> pd.DataFrame:
