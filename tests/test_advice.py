@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,9 +144,25 @@ def test_noise_that_is_told_replaces_the_estimate():
     assert the(pieces, "loss").losses == ("robust",)
     assert "you say that 31%" in the(pieces, "loss").why
     assert the(pieces, "labels").losses == ("robust",)
+    assert the(pieces, "labels").what == "Smooth the labels: robust with label_smoothing = 0.31."
     for noise in (-0.1, 0.5, math.nan):
         with pytest.raises(ValueError, match="noise must"):
             advise(facts, lab(), DISAGREEMENTS, CLAIMS, noise=noise)
+
+
+def test_labels_are_cleaned_only_where_smoothing_was_compared_at_equal_kl():
+    facts = facts_of_pairs(labelled(0.1, questions=400, prompts=1))
+    farther = advise(facts, lab(robust=1.5), DISAGREEMENTS, CLAIMS, noise=0.31)
+    labels = the(farther, "labels")
+    assert labels.what.startswith("Compare robust with DPO at equal KL")
+    assert "not decided at equal KL" in labels.what
+    assert labels.losses == ()
+    assert "Beyond it at a larger KL, so not decided at equal KL: robust." in the(farther, "loss").evidence
+    useless = lab()
+    useless.loc[useless["loss"] == "robust", "utility_share"] -= 0.08
+    pieces = advise(facts, useless, DISAGREEMENTS, CLAIMS, noise=0.31)
+    assert the(pieces, "labels").what == "Clean the labels rather than smooth them."
+    assert "not decided" not in the(pieces, "loss").evidence
 
 
 def test_lengths_likeness_size_and_the_control_speak_only_when_they_are_seen():
@@ -229,6 +246,17 @@ def test_on_pairs_from_the_lab_the_advised_loss_is_no_worse_than_dpo_on_fresh_se
         )
         shares[name] = rows[rows["step"] == rows["step"].max()]["utility_share"].mean()
     assert shares[choice["losses"][0]] >= shares["dpo"] - 0.02  # the margin below which a difference does not matter
+
+
+def test_without_a_model_the_command_needs_no_transformers(tmp_path, capsys, monkeypatch):
+    for name in ("transformers", "huggingface_hub", "datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in lab_texts(0.0, 5, seed=1)), "utf-8")
+    assert cli.main(["advise", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("LOSS: Train with")
+    assert cli.main(["advise", str(path), "--model", "nothing"]) == 1
+    assert "gradlab[llm]" in capsys.readouterr().err
 
 
 def test_the_command_prints_and_refuses_in_one_line(tmp_path, capsys):

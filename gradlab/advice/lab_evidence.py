@@ -26,6 +26,8 @@ class Against:
     seeds: int
     beyond: bool
     """True where the difference lies beyond the margin after Holm's correction over all losses, at no larger KL."""
+    undecided: bool
+    """True where it lies beyond the margin so, but at a larger KL: not decided at equal KL."""
     kl: float
     """The mean KL from the reference, nats."""
     dpo_kl: float
@@ -78,10 +80,11 @@ def against_dpo(trained: pd.DataFrame, factor: str, level: float | None = None) 
     found = []
     for (name, mean), p_value in zip(means.items(), corrected, strict=True):
         low, high = (float(end) for end in mean.interval())
-        beyond = bool(p_value < LEVEL) and kl[name] <= NO_FARTHER * kl["dpo"]
-        found.append(
-            Against(name, float(mean.effect), low, high, len(gaps[name]), beyond, float(kl[name]), float(kl["dpo"]))
-        )
+        above, fair = bool(p_value < LEVEL), bool(kl[name] <= NO_FARTHER * kl["dpo"])
+        found.append(Against(
+            name, float(mean.effect), low, high, len(gaps[name]), beyond=above and fair, undecided=above and not fair,
+            kl=float(kl[name]), dpo_kl=float(kl["dpo"]),
+        ))  # fmt: skip
     return sorted(found, key=lambda row: (not row.beyond, -row.effect))
 
 

@@ -88,7 +88,8 @@ def advise(
     disagreements  how often two labels of one question disagree in the lab at each level of the factor "noise"; 0 is
                    the base setting. The data's disagreement is compared with these.
     claims         the words of verdicts by claim, such as "mixed".
-    noise          the share of flipped labels in [0, ½), where the user knows it; it replaces the estimate.
+    noise          the share of flipped labels in [0, ½), where the user knows it; it replaces the estimate, and is
+                   the label smoothing that is advised. Evidence is from the lab's nearest level.
 
     ValueError for a noise out of its range.
     """
@@ -96,7 +97,7 @@ def advise(
         noise = between("noise", noise, 0, 0.5, open_high=True)
     level, source = _noise_level(facts, trained, disagreements, noise)
     setting = _setting(facts, trained, level)
-    given = _Given(facts, trained, claims, model, level, source, *setting)
+    given = _Given(facts, trained, claims, model, noise, level, source, *setting)
     return [piece for rule in _RULES for piece in rule(given)]
 
 
@@ -106,7 +107,9 @@ class _Given:
     trained: pd.DataFrame
     claims: Mapping[str, str]
     model: ModelFacts | None
+    stated_noise: float | None
     noise: float | None
+    """The lab's level of label noise that is nearest to the data's."""
     noise_source: str
     factor: str
     factor_level: float | None
@@ -115,6 +118,14 @@ class _Given:
     def rows(self) -> list[Against]:
         """Return all losses against DPO at the setting that is nearest to the data."""
         return lab_evidence.against_dpo(self.trained, self.factor, self.factor_level)
+
+    @property
+    def flipped(self) -> float:
+        """Return the share of labels that are flipped: as stated, or else estimated, at most the lab's level."""
+        if self.stated_noise is not None:
+            return self.stated_noise
+        level = self.noise or 0.0
+        return level if self.facts.disagreement is None else min(level, flip_rate(self.facts.disagreement.share))
 
     @property
     def place(self) -> str:
@@ -178,12 +189,19 @@ def _loss(given: _Given) -> Iterator[Advice]:
         yield Advice(
             "loss", "Train with DPO.", why,
             f"{tried}: none lies beyond +{MARGIN:g} of the reachable reward, after Holm's correction and at no larger "
-            f"KL from the reference; the nearest is {best}. Over other worlds and at equal KL: "
+            f"KL from the reference; the nearest is {best}.{_farther(rows)} Over other worlds and at equal KL: "
             f"{given.claim('none-beats-dpo')}.",
             "noisier labels, a smaller set, or a comparison on your own held-out pairs at equal KL that another loss "
             "wins.",
             ("dpo",),
         )  # fmt: skip
+
+
+def _farther(rows: Sequence[Against]) -> str:
+    """Name the losses that are better at a larger KL alone, up to six; "" for none."""
+    names = [row.loss for row in rows if row.undecided]
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return f" Beyond it at a larger KL, so not decided at equal KL: {', '.join(names[:6])}{more}." if names else ""
 
 
 def _beta(given: _Given) -> Iterator[Advice]:
@@ -209,18 +227,20 @@ def _labels(given: _Given) -> Iterator[Advice]:
     smoothed = [rows[name] for name in ("robust", "cdpo") if name in rows]
     if not smoothed:
         return
-    rate = given.noise
-    if given.facts.disagreement is not None:
-        rate = min(rate, flip_rate(given.facts.disagreement.share))
-    helped = [row for row in smoothed if row.beyond]
+    helped = [row.loss for row in smoothed if row.beyond]
+    undecided = [row.loss for row in smoothed if row.undecided]
+    if helped:
+        what = f"Smooth the labels: {helped[0]} with label_smoothing = {given.flipped:.2g}."
+    elif undecided:
+        what = (
+            f"Compare {' and '.join(undecided)} with DPO at equal KL on your own held-out pairs: whether smoothing "
+            "the labels helps is not decided at equal KL in the lab."
+        )
+    else:
+        what = "Clean the labels rather than smooth them."
     yield Advice(
-        "labels",
-        f"Smooth the labels: {helped[0].loss} with label_smoothing = {rate:.2g}." if helped
-        else "Clean the labels rather than smooth them.",
-        given.noise_source + ".",
-        f"in the lab at {given.place}: {'; '.join(map(str, smoothed))}.",
-        "a second label for a few hundred pairs, which measures the noise.",
-        tuple(row.loss for row in helped),
+        "labels", what, given.noise_source + ".", f"in the lab at {given.place}: {'; '.join(map(str, smoothed))}.",
+        "a second label for a few hundred pairs, which measures the noise.", tuple(helped),
     )  # fmt: skip
 
 

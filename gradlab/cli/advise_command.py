@@ -6,6 +6,7 @@ pairs are also scored under the model that training starts from, as `gradlab ins
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ class AdviseCommand:
             need("llm", "transformers")
         names = ("model", "pairs", "gradients", "template", "max_length")
         model = None if self.model is None else {name: getattr(self, name) for name in names}
-        with quiet_transformers():
+        with quiet_transformers() if model else contextlib.nullcontext():
             facts, pieces = advise_on_file(
                 self.data, choice=self.choice, split=self.split, noise=self.noise, model=model
             )
