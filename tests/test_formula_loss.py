@@ -10,8 +10,9 @@ import torch
 
 import gradlab as gl
 from gradlab.losses import DPO, IPO, PAIR_LOSSES, LogisticLoss, PairLogps, family_of, slopes
+from gradlab.losses.definition import definition
 from gradlab.losses.formula import MOST_LETTERS, unregistered
-from gradlab.losses.registry import YOURS, definition, hyper_parameters, restore_losses, users_losses
+from gradlab.losses.registry import YOURS, hyper_parameters, restore_losses, users_losses
 
 MARGIN = "-logsigmoid(beta * (h_w - h_l) + gamma * (L_w - L_l))"
 

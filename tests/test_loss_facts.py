@@ -33,7 +33,8 @@ from gradlab.losses import (
     slopes,
     unregister_loss,
 )
-from gradlab.losses.registry import FAMILIES, definition, measured_start
+from gradlab.losses.definition import definition
+from gradlab.losses.registry import FAMILIES, measured_start
 
 KNOWN = {name: make() for name, make in PAIR_LOSSES.items()} | {
     "nbdpo, clip 2": NaiveBalancedDPO(clip=2.0),

@@ -11,7 +11,7 @@ import torch
 
 from gradlab import cli
 from gradlab.losses import DPO, PAIR_LOSSES, BalancedDPO, PairLogps, from_text, pair_loss, unregister_loss
-from gradlab.losses.registry import definition
+from gradlab.losses.definition import definition
 from gradlab.sweeps.settings_frame import read_settings
 
 MINE = """

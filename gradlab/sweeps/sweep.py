@@ -28,8 +28,9 @@ from gradlab.lab.samplers import NoWeight
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
 from gradlab.losses import PairLoss
+from gradlab.losses.definition import definition
 from gradlab.losses.pair import KnownLoss
-from gradlab.losses.registry import definition, restore_losses, users_losses
+from gradlab.losses.registry import restore_losses, users_losses
 from gradlab.store.artifacts import (
     STAMP,
     holds,

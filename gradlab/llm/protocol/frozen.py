@@ -14,8 +14,8 @@ from gradlab.llm.protocol.cost import training_of
 from gradlab.llm.protocol.plan import Plan
 from gradlab.llm.protocol.steps import Step
 from gradlab.losses import from_text
+from gradlab.losses.definition import definition
 from gradlab.losses.own_file import is_own
-from gradlab.losses.registry import definition
 from gradlab.store.files import file_hash, write_whole
 from gradlab.store.sealed import read_sealed, sealed
 

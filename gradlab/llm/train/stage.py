@@ -35,7 +35,8 @@ from gradlab.llm.train.run_settings import Settings
 from gradlab.llm.train.stage_log import ENDED
 from gradlab.llm.train.start_model import start_model
 from gradlab.losses import BatchLoss, PairLoss, facts_of
-from gradlab.losses.registry import definition, users_losses
+from gradlab.losses.definition import definition
+from gradlab.losses.registry import users_losses
 from gradlab.store.files import sync
 from gradlab.store.provenance import fingerprint
 
