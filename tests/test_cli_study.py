@@ -1,6 +1,7 @@
 """``gradlab study`` leads from a plan to a verdict, and answers bad input with one line and nothing lost."""
 
 import json
+import secrets
 
 import pytest
 import small_study
@@ -10,7 +11,7 @@ from gradlab import cli
 from gradlab.cli import study_questions
 from gradlab.study.answers import answer_line
 from gradlab.study.assignment import assign
-from gradlab.study.frozen import read_study
+from gradlab.study.frozen import freeze, read_study
 from gradlab.study.plan import Plan, Stop
 from gradlab.study.raters import RaterModel, simulated
 
@@ -24,6 +25,7 @@ def write_lines(file, lines):
 def folder(tmp_path, monkeypatch):
     """A folder with a plan and its samples, which is the current one."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(secrets, "token_hex", lambda number: "5a" * number)  # every test sees the same sides
     small_study.write_samples(tmp_path, 40)
     small_study.plan(40).write(tmp_path / "plan.toml")
     return tmp_path
@@ -69,6 +71,21 @@ def test_freezing_writes_the_study_once_and_refuses_another_in_its_place(folder,
     assert cli.main(["study", "plan", "plan.toml", "--freeze", "study.json"]) == 1
     assert "is not this study" in complaint(capsys)
     assert read_study("study.json").hash == study.hash
+
+
+def test_each_frozen_study_has_a_salt_that_stays_when_it_is_frozen_again(folder, monkeypatch, capsys):
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    for file in ("one.json", "two.json", "one.json"):
+        assert cli.main(["study", "plan", "plan.toml", "--freeze", file]) == 0
+    one, two = read_study("one.json"), read_study("two.json")
+    assert len(one.salt) == len(two.salt) == 32
+    assert one.salt != two.salt
+    assert one.hash != two.hash
+    freeze(one.plan).write("former.json")  # as before there were salts: it has none, and stays as it is
+    before = (folder / "former.json").read_bytes()
+    assert cli.main(["study", "plan", "plan.toml", "--freeze", "former.json"]) == 0
+    assert (folder / "former.json").read_bytes() == before
 
 
 def test_files_that_are_not_there_yet_are_named(folder, capsys):

@@ -5,11 +5,14 @@ import json
 import re
 
 import pytest
+import small_study
 from small_study import plan, study, write_samples
 
+from gradlab.store.provenance import fingerprint
+from gradlab.study.answers import answers_of
 from gradlab.study.assignment import GOOD, tasks_of
 from gradlab.study.blind import blind_list, texts_of
-from gradlab.study.frozen import freeze
+from gradlab.study.frozen import freeze, read_study
 from gradlab.study.plan import Goal
 
 GOALS = (
@@ -50,6 +53,56 @@ def test_tasks_have_the_texts_of_their_sides_in_the_assigned_order(tmp_path):
         else:
             item = made.item_of[task.item]
             assert (one["left"], one["right"]) == (item.texts[task.left], item.texts[task.right])
+
+
+def test_with_a_salt_nothing_in_a_list_can_be_computed_by_a_rater_who_has_gradlab(tmp_path):
+    """Whoever knows the plan, the texts of a page and the systems' names finds neither sides nor checks nor repeats."""
+    plain = study(tmp_path)
+    made = freeze(plain.plan, tmp_path, salt="a secret")
+    known = dataclasses.replace(made, salt="")  # what can be guessed without the file
+    vars(known)["hash"] = made.hash  # which stands on the page
+    for rater in made.plan.raters:
+        page = blind_list(made, rater)
+        assert "a secret" not in json.dumps(page)
+        keys = [one["item"] for one in page["tasks"]]
+        assert len({*keys}) == len(keys), "an item that comes back has another key"
+        assert not {*keys} & {*made.item_of, *made.check_of}
+        for one, task in zip(page["tasks"], tasks_of(made, rater), strict=True):
+            assert one["shown"] not in {replaced.shown(known) for replaced in (
+                task, dataclasses.replace(task, left=task.right, right=task.left)
+            )}  # fmt: skip
+        guessed = {task.item: task.left for task in tasks_of(known, rater) if task.kind == "item"}
+        first = {task.item: task.left for task in tasks_of(made, rater) if task.kind == "item"}
+        assert guessed != first
+
+
+def test_answers_of_a_study_with_a_salt_are_read_as_all_others_are(tmp_path):
+    study(tmp_path)
+    made = freeze(plan(), tmp_path, salt="a secret")
+    made.write(tmp_path / "study.json")
+    again = read_study(tmp_path / "study.json")
+    assert (again, again.hash) == (made, made.hash)
+    lines = small_study.answers_of(again, lambda task: "left" if task.left == "bdpo" else "right")
+    frame = answers_of(made, [("here", line) for line in lines]).frame
+    assert set(frame[frame["kind"] == "item"]["item"]) == {item.key for item in made.shown}
+    assert (frame["score"] == 1).all()
+    other = freeze(plan(), tmp_path, salt="another one")
+    with pytest.raises(ValueError, match="another plan's"):
+        answers_of(other, [("here", lines[0])])
+    page = json.loads((tmp_path / "study.json").read_text())
+    assert page["format"] == 2, "earlier versions would draw other sides"
+
+
+def test_a_study_without_a_salt_keeps_the_keys_and_sides_that_it_had(tmp_path):
+    made = study(tmp_path)
+    for task in tasks_of(made, "ada"):
+        about = (task.rater, task.place, task.item, task.left, task.right)
+        assert task.shown(made) == fingerprint("shown", made.hash, *about)
+        assert task.key(made) == task.item
+    made.write(tmp_path / "study.json")
+    page = json.loads((tmp_path / "study.json").read_text())
+    assert page["format"] == 1
+    assert "salt" not in page
 
 
 def test_a_list_says_what_is_asked(tmp_path):

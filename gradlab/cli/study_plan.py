@@ -26,8 +26,9 @@ SECONDS = 30  # that a rater takes per answer, a guess
 class PlanCommand:
     """Ask for a plan where its file is missing, check it where it is there, and freeze it with --freeze.
 
-    A frozen study holds plan and texts, and its hash stands in every answer. Systems that are model folders of gradlab
-    train are sampled first, one response per prompt; the samples are kept beside the study.
+    A frozen study holds plan, texts and a secret that draws the sides: give its file to no rater. Its hash stands in
+    every answer. Systems that are model folders of gradlab train are sampled first, one response per prompt; the
+    samples are kept beside the study.
     """
 
     plan: Annotated[tyro.conf.Positional[Path], PLAN]
@@ -84,11 +85,12 @@ class PlanCommand:
     def _frozen(self, plan: Plan) -> tuple[Study, list[str]]:
         """Return the frozen study, written to its file; model folders are sampled before."""
         from gradlab.study import freeze
+        from gradlab.study.frozen import salt_for
 
         assert self.freeze is not None
         folder = self.plan.parent
         sources, notes = self._sampled(plan, folder, self.freeze)
-        study = freeze(plan, folder, sources)
+        study = freeze(plan, folder, sources, salt_for(self.freeze))
         study.write(self.freeze)
         return study, [*notes, f"frozen: {self.freeze}, SHA-256 {study.hash}"]
 

@@ -88,7 +88,7 @@ def answer_line(
     one_of("choice", choice, allowed)
     one_of("goal", goal, [known.name for known in study.plan.goals])
     return {
-        "study": study.hash, "version": VERSION, "rater": task.rater, "place": task.place, "item": task.item,
+        "study": study.hash, "version": VERSION, "rater": task.rater, "place": task.place, "item": task.key(study),
         "shown": task.shown(study), "goal": goal, "choice": choice,
         "reason": readable("reason", reason, LONGEST_NOTE, empty=True),
         "seconds": None if seconds is None else between("seconds", seconds, 0),
@@ -155,7 +155,7 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     task = standing.tasks.get((rater, line["place"])) if type(line.get("place")) is int else None
     if task is None:
         raise ValueError(f"{place}: place must be one of {rater}'s tasks, got {shown(line.get('place'))}")
-    for name, assigned in (("item", task.item), ("shown", task.shown(study))):
+    for name, assigned in (("item", task.key(study)), ("shown", task.shown(study))):
         if line.get(name) != assigned:
             raise ValueError(
                 f"{place}: {name} must be {assigned!r} as assigned to {task.rater} at place {task.place}, "
@@ -174,7 +174,9 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     elif whole["choice"] == UNDO:
         standing.rows.pop(key, None)
     elif key not in standing.rows:
-        standing.rows[key] = {**whole, "kind": task.kind, "left": task.left, "right": task.right}
+        standing.rows[key] = {
+            **whole, "of": task.item, "kind": task.kind, "left": task.left, "right": task.right,
+        }  # fmt: skip
     elif whole.items() <= standing.rows[key].items():
         standing.repeated += 1
     else:
@@ -192,16 +194,16 @@ def _frame(study: Study, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 def _row(study: Study, row: dict[str, Any]) -> dict[str, Any]:
     """Return one answer as a row of the frame."""
-    kept = {name: row[name] for name in ("rater", "place", "kind", "item", "goal", "left", "right", "choice", "reason")}
+    kept = {name: row[name] for name in ("rater", "place", "kind", "goal", "left", "right", "choice", "reason")}
     if row["kind"] == "attention":
-        about = {"prompt": study.check_of[row["item"]].prompt, "stratum": "", "a": BAD, "b": GOOD, "longer": math.nan}
+        about = {"prompt": study.check_of[row["of"]].prompt, "stratum": "", "a": BAD, "b": GOOD, "longer": math.nan}
     else:
-        item = study.item_of[row["item"]]
+        item = study.item_of[row["of"]]
         about = {"prompt": item.prompt, "stratum": item.stratum, "a": item.a, "b": item.b, "longer": longer(item)}
     seconds = math.nan if row["seconds"] is None else row["seconds"]
     return {
-        **kept, **about, "score": score(row["choice"], row["left"], about["b"]), "b_left": row["left"] == about["b"],
-        "seconds": seconds, "judge": row["rater"] in study.plan.judges,
+        **kept, **about, "item": row["of"], "seconds": seconds, "judge": row["rater"] in study.plan.judges,
+        "score": score(row["choice"], row["left"], about["b"]), "b_left": row["left"] == about["b"],
     }  # fmt: skip
 
 

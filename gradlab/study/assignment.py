@@ -35,12 +35,25 @@ class Task:
 
     def shown(self, study: Study) -> str:
         """Return a hash that stands in this task's answers for the sides: it proves them, and names no system."""
-        return _shown(study.hash, self)
+        return _shown(study.hash, study.salt, self)
+
+    def key(self, study: Study) -> str:
+        """Return what stands in this task's answers for the item: where the study has a salt, a hash of this place.
+
+        An item's own key is made of its systems and texts, so that whoever has gradlab could tell who wrote which; and
+        it would show that an item comes back.
+        """
+        return _key(study.hash, study.salt, self) if study.salt else self.item
 
 
 @lru_cache(maxsize=2**16)  # an answer asks for it when it is written, and twice when it is read
-def _shown(study: str, task: Task) -> str:
-    return fingerprint("shown", study, task.rater, task.place, task.item, task.left, task.right)
+def _shown(study: str, salt: str, task: Task) -> str:
+    return fingerprint("shown", study, *filter(None, [salt]), task.rater, task.place, task.item, task.left, task.right)
+
+
+@lru_cache(maxsize=2**16)
+def _key(study: str, salt: str, task: Task) -> str:
+    return fingerprint("place", study, salt, task.rater, task.place, task.item)
 
 
 def assign(study: Study) -> dict[str, tuple[Task, ...]]:
@@ -144,5 +157,5 @@ def _drawn(keys: Sequence[str], study: Study, *what: str) -> list[str]:
 
 
 def _lot(study: Study, *what: str | int) -> float:
-    """Return a number in [0, 1) that study, seed and these words decide, the same on every machine."""
-    return int(fingerprint(study.plan.seed, study.hash, *what), 16) / 16**16
+    """Return a number in [0, 1) that study, seed, salt and these words decide, the same on every machine."""
+    return int(fingerprint(study.plan.seed, study.hash, *filter(None, [study.salt]), *what), 16) / 16**16

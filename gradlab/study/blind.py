@@ -40,6 +40,6 @@ def blind_list(study: Study, rater: str) -> dict[str, Any]:
 def _blind_task(study: Study, task: Task) -> dict[str, Any]:
     prompt, left, right = texts_of(study, task)
     return {
-        "place": task.place, "item": task.item, "shown": task.shown(study),
+        "place": task.place, "item": task.key(study), "shown": task.shown(study),
         "prompt": prompt, "left": left, "right": right,
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from gradlab.study.items import CHECKS, AttentionCheck, StudyItem, items_of
 from gradlab.study.plan import Plan, as_page, plan_of
 
 FORMAT = 1  # of the file; raised where a former version could not be read
+SALTED = 2  # of a file with a salt: the sides that earlier versions would find for it are others
 _KIND = "gradlab study"
 
 
@@ -28,6 +30,9 @@ class Study:
     plan: Plan
     items: tuple[StudyItem, ...]
     checks: tuple[AttentionCheck, ...] = CHECKS
+    salt: str = ""
+    """A secret of the file, on no page: it draws the sides, and hides them in answers from raters who have gradlab. A
+    study without one draws by its plan alone, and whoever knows the plan can compute the sides."""
 
     def __hash__(self) -> int:
         """Return a number by which equal studies are found in a table."""
@@ -59,14 +64,16 @@ class Study:
         file = Path(path)
         if file.exists() and (not _is_study(file) or read_study(file).hash != self.hash):
             raise FileExistsError(f"{file} is there already, and is not this study; a changed plan needs another file")
-        write_whole({file: sealed({"kind": _KIND, "format": FORMAT, "hash": self.hash, **_page(self)})})
+        held = SALTED if self.salt else FORMAT
+        write_whole({file: sealed({"kind": _KIND, "format": held, "hash": self.hash, **_page(self)})})
 
 
-def freeze(plan: Plan, folder: Path | str = ".", sources: dict[str, Path | str] | None = None) -> Study:
+def freeze(plan: Plan, folder: Path | str = ".", sources: dict[str, Path | str] | None = None, salt: str = "") -> Study:
     """Return the study of a plan: from now on neither plan nor texts can change.
 
     folder   the folder to which the plan's paths are relative: that of its file.
     sources  files of samples in place of the plan's model folders, by system.
+    salt     a secret, which ``gradlab study plan`` draws by ``salt_for``; equal plans and salts give equal studies.
 
     ValueError or OSError in one line, see ``items_of``; ValueError for a model folder without samples.
     """
@@ -79,7 +86,12 @@ def freeze(plan: Plan, folder: Path | str = ".", sources: dict[str, Path | str] 
                 "them"
             )
     prompts = None if plan.prompts is None else base / plan.prompts
-    return Study(plan, tuple(items_of(plan, files, prompts)))
+    return Study(plan, tuple(items_of(plan, files, prompts)), salt=of_kind("salt", salt, str, "a text"))
+
+
+def salt_for(path: Path | str) -> str:
+    """Return the salt of the study that is in a file, or a random one where there is none yet."""
+    return read_study(path).salt if _is_study(Path(path)) else secrets.token_hex(16)
 
 
 def read_study(path: Path | str) -> Study:
@@ -93,8 +105,9 @@ def read_study(path: Path | str) -> Study:
         raise ValueError(
             f"{path} is no frozen study as it was written; a plan is frozen by: gradlab study plan PLAN.toml --freeze"
         ) from None
-    if page.get("kind") != _KIND or page.get("format") != FORMAT:
-        raise ValueError(f"{path} must be a study of format {FORMAT}, got {page.get('kind')!r}, {page.get('format')!r}")
+    held = SALTED if page.get("salt") else FORMAT
+    if page.get("kind") != _KIND or page.get("format") != held:
+        raise ValueError(f"{path} must be a study of format {held}, got {page.get('kind')!r}, {page.get('format')!r}")
     try:
         study = _study(page)
     except ValueError as error:
@@ -112,6 +125,7 @@ def _study(page: Mapping[str, Any]) -> Study:
     return Study(
         plan_of(of_kind("plan", page["plan"], Mapping, "a table"), "plan"),
         _records("items", page["items"], StudyItem), _records("checks", page["checks"], AttentionCheck),
+        of_kind("salt", page.get("salt", ""), str, "a text"),
     )  # fmt: skip
 
 
@@ -133,6 +147,7 @@ def _page(study: Study) -> dict[str, Any]:
         "plan": as_page(study.plan),
         "items": [dataclasses.asdict(item) for item in study.items],
         "checks": [dataclasses.asdict(check) for check in study.checks],
+        **({"salt": study.salt} if study.salt else {}),
     }
 
 
