@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from gradlab.llm.data.pair_forms import ARGUMENTS, TOOLS
 from gradlab.llm.data.pairs import Pair, Report, json_lines, read_pairs
 from gradlab.llm.data.prepare import prepare
-from gradlab.llm.data.templates import prompt_text, responses_of
+from gradlab.llm.data.templates import LOST, REWORDED, prompt_text, responses_of
 from gradlab.llm.data.tokens import encode_pairs
 
 CHATML = """{%- if tools %}<|im_start|>system
@@ -434,6 +434,70 @@ def test_a_text_that_speaks_of_a_marker_is_kept_and_noted(file):
     (three,), report = seen(file(record))
     assert three[1:] == ["A turn begins.<|im_end|>", "Nothing.<|im_end|>"]
     assert report.notes == {"the tokenizer's turn markers in a text": 1}
+
+
+# What a chat template leaves out, or says twice
+
+R1 = """{% for m in messages %}{% if m.role == 'user' %}<|im_start|>user
+{{ m.content }}<|im_end|>
+{% elif m.role == 'assistant' %}<|im_start|>assistant
+{{ m.content.split('</think>')[-1] }}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""  # it drops what an answer thought, and any system's turn
+THINKS = R1.removesuffix("{% endif %}") + "<think>\n{% endif %}"
+THOUGHT = {"prompt": "2 + 2?", "chosen": "<think>\nSum.</think>four", "rejected": "<think>\nSum.</think>five"}
+
+
+@pytest.mark.parametrize(
+    "record", [THOUGHT, TEXTS | {"system": "Be kind."}, TEXTS | {"history": [["Who?", "<think>Hm.</think>I."]]}]
+)
+def test_a_turn_or_a_part_of_it_that_the_template_drops_is_counted(file, record):
+    _, report = seen(file(record, TEXTS), tokenizer_of(R1))
+    assert report == Report(2, 2, notes={LOST: 1})
+    assert seen(file(record))[1] == Report(1, 1)
+
+
+@pytest.mark.parametrize("gap", ["", "\n"])
+def test_words_that_prompt_and_response_share_are_said_once(file, gap):
+    record = {name: text.replace("<think>\n", f"<think>{gap}") for name, text in THOUGHT.items()}
+    thinks = tokenizer_of(THINKS)
+    (three,), report = seen(file(record), thinks)
+    ask = f"{ASKED.format('2 + 2?')}<think>\n"
+    assert three == [ask, "Sum.</think>four<|im_end|>", "Sum.</think>five<|im_end|>"]
+    assert report.notes == {REWORDED: 1}
+    (pair,), _ = read_pairs(file(record))
+    assert responses_of(pair, "chat", thinks) == ("Sum.</think>four", "Sum.</think>five")
+
+
+@pytest.mark.parametrize("template", [THINKS, R1, CHATML.replace("<|im_start|>assistant\n{%", "<think>\n{%")])
+def test_a_field_that_the_template_does_not_write_changes_nothing(file, template):
+    bare = {"prompt": CALLS["prompt"], "chosen": [said("assistant", "a")], "rejected": [said("assistant", "b")]}
+    extra = {name: [turn | {"id": "x", "name": "y"} for turn in turns] for name, turns in bare.items()}
+    plain, given = (seen(file(record), tokenizer_of(template)) for record in (bare, extra))
+    assert given[0] == plain[0]
+    assert given[1].notes == plain[1].notes
+    assert given[1].unused == {"id": 1, "name": 1}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        TEXTS | {"prompt": "\n\nHuman: q\n\nAssistant: Sure,"},
+        {"prompt": [said("user", "q"), said("assistant", "Sure")], "chosen": [said("assistant", "a")],
+         "rejected": [said("assistant", "b")]},
+    ],
+)  # fmt: skip
+def test_a_prompt_that_ends_with_an_answer_is_left_out_of_a_chat(file, record):
+    with pytest.raises(ValueError, match=r"ends with an answer \(1\); the first: .*line 1: template 'chat' takes"):
+        seen(file(record))
+
+
+def test_white_space_after_an_answer_is_not_learned_where_the_template_writes_no_end(file):
+    bare = "{% for m in messages %}[{{ m.role }}] {{ m.content }} \n{% endfor %}[assistant] "
+    open_ended = tokenizer_of(bare.replace("[assistant] ", "{% if add_generation_prompt %}[assistant] {% endif %}"))
+    (three,), report = seen(file(TEXTS | {"chosen": "Salut ! "}), open_ended)
+    assert three == ["[user] Greet me. \n[assistant] ", "Salut ! <|im_end|>", "Hello!<|im_end|>"]
+    assert report == Report(1, 1)
 
 
 # Calls of tools

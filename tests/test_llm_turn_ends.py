@@ -138,6 +138,8 @@ def test_defaults_of_a_config_s_class_are_no_ends_where_they_are_words():
         (SPOKEN + "<turn>{% endfor %}[assistant] so", []),  # asks whether it is asked to or not
         ("{% for m in messages %}[{{ m.role }}]{% endfor %}<turn>", []),
         ("{{ raise_exception('never') }}", []),
+        ("{{ messages[0].content + 1 }}", []),  # a TypeError
+        ("{{ messages[0].tools.names }}", []),  # an UndefinedError
         (SPOKEN + "{% if loop.index > 2 %}{{ raise_exception('no more') }}{% endif %}<turn>" + ASK, ["<turn>"]),
         ({"a": GEMMA, "b": GEMMA}, []),
         (None, []),

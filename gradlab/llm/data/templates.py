@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Template = Literal["plain", "chat", "beaver"]
 TEMPLATES = get_args(Template)
+REWORDED = "response put after the chat template's prompt"  # a note, under which a pair is counted
+LOST = "text that the chat template does not write"  # likewise
 BEAVER_START = "BEGINNING OF CONVERSATION:"  # of each text of safe-rlhf's
 
 
@@ -27,6 +29,12 @@ class Refused(ValueError):
     """An error: a template has no place for these turns."""
 
     reason = "turns that the template refuses"  # under which a pair is counted
+
+
+class Answered(Refused):
+    """An error: a prompt ends with an answer, which no template goes on with."""
+
+    reason = "prompt that ends with an answer"
 
 
 class Templated(Refused):
@@ -43,7 +51,8 @@ def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokeniz
     dialogue of HH-RLHF's form is taken apart, and any other text is one message of the user. The tokenizer's template
     also gets the tools, and all that a message holds; safe-rlhf's has no place for them.
 
-    ValueError for an unknown template, and for turns that the template refuses.
+    ValueError for an unknown template, and for turns that the template refuses; a chat template's prompt must not end
+    with an answer, after which it would begin another.
     """
     check_tokenizer(template, tokenizer)
     if template == "plain":
@@ -56,6 +65,8 @@ def prompt_text(prompt: Prompt, template: Template, tokenizer: PreTrainedTokeniz
     messages = as_messages(prompt)
     if template == "beaver":
         return _beaver(messages, str(tokenizer.eos_token))
+    if messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
+        raise Answered("template 'chat' takes prompts that end before an answer, got one whose last turn is an answer")
     return chat_text(messages, tokenizer, ask=True)
 
 
@@ -64,10 +75,22 @@ def responses_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerB
 
     The responses of a dialogue of HH-RLHF's form lose the white space around them in a template, as its other turns do.
     A response that holds more than a text is what the chat template writes for it. The end of turn, which the template
-    writes, is no part of a response.
+    writes, is no part of a response, and neither are words with which the prompt ends, such as "<think>".
     """
+    chosen, rejected = _answers(pair, template, tokenizer)
+    markers = markers_of(tokenizer)
+    if template != "chat" or not markers.opening:
+        return chosen, rejected
+    prompt = prompt_text(pair.prompt, template, tokenizer)
+    return markers.unopened(chosen, prompt), markers.unopened(rejected, prompt)
+
+
+def _answers(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Return winner and loser as a template is given them."""
     if template == "plain":
         return pair.chosen, pair.rejected
+    if template == "chat" and pair.messages is not None:
+        pair, _ = as_written(pair, template, tokenizer)
     chosen, rejected = pair.chosen, pair.rejected
     if template == "chat" and pair.messages is not None:
         (prompt, *wholes), _ = texts_of(pair, template, tokenizer)
@@ -80,27 +103,33 @@ def responses_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerB
 
 
 def about(turns: tuple[Message, ...], pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> Pair:
-    """Return a pair with these turns as its prompt, and its responses as the model sees them after its own."""
+    """Return a pair with these turns as its prompt, and its responses as its own prompt's form has them."""
     if pair.messages is not None:
         return replace(pair, prompt=turns)
-    chosen, rejected = responses_of(pair, template, tokenizer)
+    chosen, rejected = _answers(pair, template, tokenizer)
     return replace(pair, prompt=turns, chosen=chosen, rejected=rejected)
 
 
-def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool]:
-    """Return the texts of the prompt and of prompt with each response; and whether these reword the prompt."""
+def texts_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
+    """Return the texts of the prompt and of prompt with each response; and notes on what a chat template made of them.
+
+    White space that the template writes after an answer is in none of them where nothing else follows it.
+    """
     prompt = prompt_text(pair.prompt, template, tokenizer)
     if template != "chat":
-        return [prompt, *(prompt + response for response in responses_of(pair, template, tokenizer))], False
+        return [prompt, *(prompt + response for response in _answers(pair, template, tokenizer))], []
     answers = pair.messages or [
-        {"role": "assistant", "content": response} for response in responses_of(pair, template, tokenizer)
+        {"role": "assistant", "content": response} for response in _answers(pair, template, tokenizer)
     ]
-    written = [chat_text([*as_messages(pair.prompt), answer], tokenizer) for answer in answers]
-    if all(whole.startswith(prompt) for whole in written):
-        return [prompt, *written], False
-    if pair.messages:
-        return [_shared(pair.prompt, [prompt, *written], tokenizer), *written], False
-    return [prompt, *(prompt + answer["content"] for answer in answers)], True
+    turns, markers = as_messages(pair.prompt), markers_of(tokenizer)
+    written = [chat_text([*turns, answer], tokenizer).removesuffix(markers.space) for answer in answers]
+    begun = all(whole.startswith(prompt) for whole in written)
+    if begun or pair.messages:
+        start = prompt if begun else _shared(pair.prompt, [prompt, *written], tokenizer)
+        lost = [not _holds(whole, *turns, answer) for whole, answer in zip(written, answers, strict=True)]
+        return [start, *written], [LOST] * any(lost)
+    responses = [markers.unopened(answer["content"], prompt) for answer in answers]
+    return [prompt, *(prompt + response for response in responses)], [REWORDED] + [LOST] * (not _holds(prompt, *turns))
 
 
 def marker_notes(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -135,6 +164,22 @@ def unwritten(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase
         return []
     texts = texts_of(pair, template, tokenizer)
     return [name for name in names if texts == _texts_or_none(_without(pair, name), template, tokenizer)]
+
+
+def as_written(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[Pair, list[str]]:
+    """Return a pair whose responses lack the fields that the template does not write, and the names of ``unwritten``.
+
+    Responses that hold no other field are texts then, as they are without it.
+    """
+    names = unwritten(pair, template, tokenizer)
+    less = pair
+    for name in names:
+        less = _without(less, name)
+    if pair.messages is None or not names or any(set(turn) - {"role", "content"} for turn in less.messages or ()):
+        return pair, names
+    if texts_of(less, template, tokenizer) != texts_of(pair, template, tokenizer):  # one of them is needed after all
+        return pair, names
+    return replace(pair, messages=None), names
 
 
 @lru_cache(maxsize=4)
@@ -191,6 +236,11 @@ def _shared(prompt: Prompt, texts: Sequence[str], tokenizer: PreTrainedTokenizer
     return shared
 
 
+def _holds(text: str, *turns: Message) -> bool:
+    """Say whether a text holds what each of the turns says, white space around it aside."""
+    return all(turn["content"].strip() in text for turn in turns if turn["role"] != TOOLS)
+
+
 def _contents(prompt: Prompt) -> list[str]:
     return [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt if turn["role"] != TOOLS]
 
@@ -211,7 +261,9 @@ def _without(pair: Pair, name: str) -> Pair:
     return replace(pair, prompt=prompt, messages=(chosen, rejected))
 
 
-def _texts_or_none(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], bool] | None:
+def _texts_or_none(
+    pair: Pair, template: Template, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[str], list[str]] | None:
     try:
         return texts_of(pair, template, tokenizer)
     except Refused:

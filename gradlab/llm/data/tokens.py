@@ -19,11 +19,11 @@ from gradlab.llm.data.templates import (
     Refused,
     Template,
     about,
+    as_written,
     check_tokenizer,
     marker_notes,
     prompt_text,
     texts_of,
-    unwritten,
 )
 from gradlab.llm.data.token_pairs import Encoded, TokenPairs, TokenStore
 from gradlab.llm.data.turn_ends import template_ends, turn_ends
@@ -58,10 +58,11 @@ def encode_pairs(
     A response's last token is the one that ends it when it is sampled: the tokenizer's EOS, or in a chat template the
     token by which the template ends an answer, without what the template writes after it.
 
-    A pair is left out where this makes its responses equal, where the template refuses its turns, where its texts are
-    templated already, where a part of it has no tokens, or where its last turn leaves no room. Fields of messages that
-    the template does not write are counted by name. ValueError where no pair is left, and where the tokenizer lacks a
-    token or template.
+    A pair is left out where this makes its responses equal, where the template refuses its turns, where its prompt ends
+    with an answer in a chat, where its texts are templated already, where a part of it has no tokens, or where its last
+    turn leaves no room. Fields of messages that the template does not write are counted by name and change nothing;
+    pairs with a text that it does not write are counted too. ValueError where no pair is left, and where the tokenizer
+    lacks a token or template.
     """
     encoder = PairEncoder.of(tokenizer, template, max_length, max_prompt)
     store, kept = TokenStore(), []
@@ -291,16 +292,15 @@ class PairEncoder:
     def _read(self, pairs: Sequence[Pair]) -> list[_Read]:
         """Return the pairs that the template takes."""
         read = []
-        for index, pair in enumerate(pairs):
+        for index, given in enumerate(pairs):
             try:
+                pair, unused = as_written(given, self.template, self.tokenizer)
                 notes = marker_notes(pair, self.template, self.tokenizer)
-                texts, reworded = texts_of(pair, self.template, self.tokenizer)
-                unused = unwritten(pair, self.template, self.tokenizer)
+                texts, more = texts_of(pair, self.template, self.tokenizer)
             except Refused as refusal:
-                self._refuse(pair, refusal)
+                self._refuse(given, refusal)
                 continue
-            notes += ["response put after the chat template's prompt"] * reworded
-            read.append(_Read(index, pair, texts, notes, unused))
+            read.append(_Read(index, pair, texts, notes + more, unused))
         return read
 
     def _refuse(self, pair: Pair, refusal: Refused) -> None:

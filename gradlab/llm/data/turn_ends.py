@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradlab.llm.data.common_start import common_start
+from gradlab.llm.data.templates import Refused, chat_text
 
 _ANSWER = "gradlabanswer"
 _TURN = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _ANSWER}]
@@ -50,11 +51,9 @@ def _after_answer(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
     """Return the ids of the text that the chat template writes after the answer; none without a template."""
     if not getattr(tokenizer, "chat_template", None):
         return []
-    from jinja2.exceptions import TemplateError
-
     try:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except (TemplateError, ValueError):  # ValueError: several templates, and no default among them
+        text = chat_text(messages, tokenizer)
+    except Refused:
         return []
     _, answer, tail = text.rpartition(_ANSWER)
     return tokenizer(tail.strip(), add_special_tokens=False)["input_ids"] if answer else []

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradlab.llm.data.common_start import common_start
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -21,12 +23,16 @@ class TurnMarkers:
     ask     text between the user's words and the assistant's, without white space at its ends; "" if it marks nothing.
     tokens  the special tokens in it, in order.
     end     text after the assistant's words, likewise; "" if no special token is in it.
+    space   text after the assistant's words, if it is nothing but white space; else "".
+    opening text before an answer that the template writes only where it asks for one, such as "<think>"; else "".
     """
 
     begin: str = ""
     ask: str = ""
     tokens: tuple[str, ...] = ()
     end: str = ""
+    space: str = ""
+    opening: str = ""
 
     def asked(self, text: str) -> str | None:
         """Return the part of a text that asks the assistant for an answer, as the template does; None without one."""
@@ -48,6 +54,13 @@ class TurnMarkers:
         bare = text.rstrip()
         return bare.removesuffix(self.end) if self.end and bare.endswith(self.end) else text
 
+    def unopened(self, response: str, prompt: str) -> str:
+        """Return a response without the words of ``opening`` that it begins with, where its prompt ends with them."""
+        words, bare = self.opening.strip(), response.lstrip()
+        if not words or not bare.startswith(words) or not prompt.endswith(self.opening):
+            return response
+        return bare.removeprefix(words).removeprefix(self.opening[len(self.opening.rstrip()) :])
+
 
 def turn_markers(tokenizer: PreTrainedTokenizerBase, chat: Callable[..., str]) -> TurnMarkers:
     """Return the markers that ``chat`` writes: a function of messages and ``ask``, the tokenizer's chat template."""
@@ -56,14 +69,16 @@ def turn_markers(tokenizer: PreTrainedTokenizerBase, chat: Callable[..., str]) -
         asks, whole = chat([user], ask=True), chat([user, {"role": "assistant", "content": _ANSWER}])
     except ValueError:
         return TurnMarkers()
-    ask, end = asks.partition(_USER)[2].strip(), whole.partition(_ANSWER)[2].strip()
+    asking, answering, after = asks.partition(_USER)[2], whole.partition(_USER)[2], whole.partition(_ANSWER)[2]
+    ask, end = asking.strip(), after.strip()
     special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     begin = _in_order(special, asks.partition(_USER)[0])
     tokens = _in_order(special, ask)
     marks = bool(tokens) or bool(re.search(r"[<>\[\]{}|#]", ask))  # and no word of everyday, such as "Assistant:"
     return TurnMarkers(
-        begin[-1] if begin else "", ask if marks else "", tokens, end if any(token in end for token in special) else ""
-    )
+        begin[-1] if begin else "", ask if marks else "", tokens, end if any(token in end for token in special) else "",
+        "" if end else after, asking[common_start(asking, answering) :],
+    )  # fmt: skip
 
 
 def _in_order(tokens: Iterable[str], text: str) -> tuple[str, ...]:
