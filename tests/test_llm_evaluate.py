@@ -542,6 +542,15 @@ def test_a_judge_that_fails_does_so_before_anything_is_sampled(run, monkeypatch)
         evaluate(run, reward=true_reward, cost=raising, **HOW)
 
 
+@pytest.mark.parametrize("prompts", [8, 1000])
+def test_it_is_said_where_fewer_prompts_are_held_out_than_asked_for(prompts, run, capsys):
+    with pytest.raises(ValueError, match="no such answer"):  # before anything is sampled
+        evaluate(run, reward=true_reward, cost=raising, **(HOW | {"prompts": prompts}))
+    there = len(open_run(run).asked)
+    words = f"gradlab: {run} has {there} held-out prompts, fewer than the 1000 asked for\n"
+    assert (words in capsys.readouterr().err) == (prompts > there)
+
+
 def test_a_baseline_that_not_all_have_is_refused_before_anything_is_evaluated(folder, run, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "evaluate", lambda *_, **__: pytest.fail("evaluated"))
     both = [run, folder / "run1"]

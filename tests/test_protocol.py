@@ -140,7 +140,7 @@ def begun(tmp_path, monkeypatch):
     """The command of a plan on small inputs, its folder, and the commands that it has run.
 
     A folder's file ``stops`` names losses, as arm/group/loss, whose training stops at step 3; ``fails`` the group whose
-    training fails.
+    training fails; with ``few`` an evaluation has a prompt less than the plan's two.
     """
     write_inputs(tmp_path)
     with_training(tmp_path / "plan", "")
@@ -151,9 +151,10 @@ def begun(tmp_path, monkeypatch):
         words = [*command]
         if "evaluate" in words:
             folder = Path(words[words.index("evaluate") + 1]) / "evaluation"
-            rows = [{"run": name, "out": "x", "success": 0.5, "safe": 0.5, "win_rate": 0.5} for name in
-                    ("reference", *words[words.index("--names") + 1 :])]  # fmt: skip
-            save_frame(pd.DataFrame(rows), folder / "evaluation.parquet", {})
+            prompts = 1 if (tmp_path / "few").is_file() else int(words[words.index("--prompts") + 1])
+            rows = pd.DataFrame({"run": ["reference", *words[words.index("--names") + 1 :]]})
+            rows = rows.assign(out="x", success=0.5, safe=0.5, win_rate=0.5, prompts=prompts)
+            save_frame(rows, folder / "evaluation.parquet", {})
         else:
             settings = read_settings(words[words.index("gradlab.llm") + 1 :], "gradlab train")
             group, stopped = settings.out.name, False
@@ -199,7 +200,7 @@ def test_a_training_that_stops_is_reported_and_has_no_row_and_the_others_go_on(s
         assert len(ran) == (24 if len(stops.split()) == 1 else 22)  # no loss is left to be evaluated
         said = capsys.readouterr().out
         assert "hh, seed 1, naive, training: nbdpo stopped at step 3" in said.replace("\n", " ")
-        assert "undecided: on HH" in said or "difference: on HH" in said
+        assert "the claim llm: " in said
     frame = kept_frame(folder)
     methods = {arm: set(rows["method"]) for arm, rows in frame.groupby("arm")}
     assert methods["safe-rlhf"] - methods["hh"] == {name.rpartition("/")[2] for name in stops.split()}
@@ -224,13 +225,80 @@ def test_seeds_in_which_a_method_has_no_row_are_left_out_of_its_statements():
         assert (row.replicates, row.note) == ((4, "4 of 5 seeds with both methods") if of else (5, ""))
 
 
+def test_words_are_those_of_the_claims_report_after_correction(begun, capsys, tmp_path):
+    command, folder, _ = begun
+    assert main(command) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    for file in (folder / "out").rglob("evaluation.parquet"):  # two seeds; uncorrected, safe-rlhf alone differs from 0
+        frame, _ = load_frame(file)
+        gap = {"seed-0": 0.0472, "seed-1": 0.0528} if "safe-rlhf" in str(file) else {"seed-0": 0.05, "seed-1": -0.05}
+        frame.loc[frame["run"] == "bdpo", ["success", "safe"]] += gap[file.parents[2].name]
+        save_frame(frame, file, {}, overwrite=True)
+    assert main(command) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    frame = kept_frame(folder)
+    save_frame(frame, tmp_path / "judged" / seven_billion.FILES["evaluation"], {})
+    one = verdicts.judge_claims(tmp_path / "judged", ["llm"])["llm"]
+    for row in one.rows:
+        assert f"{row.word}: {row.sentence}" in said
+    uncorrected = {row.statement.statement: row.word for row in seven_billion.verdict({"evaluation": frame})}
+    assert any(row.word != uncorrected[row.statement.statement] for row in one.rows)
+    undecided = next(row for row in one.rows if row.needs)
+    assert f"about {undecided.needs:,} would decide" in said
+    assert f"the claim llm: {one.word}; because of balancing: {one.because}" in said
+
+
+def test_an_evaluation_with_fewer_prompts_than_the_plans_stops_at_once(begun, capsys):
+    command, folder, ran = begun
+    (folder / "few").touch()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "must have the plan's 2 prompts, got 1; where too few are held out, raise held_out in smollm2" in said
+    assert said.count("\n") == 1
+    assert len(ran) == 2
+    assert main(command) == 2, "nor is it joined later"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            ('name = "hh"', 'name = "harmless"'),
+            "arms must be safe-rlhf, hh, which the claim is about, got safe-rlhf, h",
+        ),
+        (
+            ('endpoint = "safe"', 'endpoint = "win_rate"'),
+            "endpoint of hh must be safe, by which it is judged, got win_",
+        ),
+        ((', "length-dpo"]', "]"), "by which the claim is judged, got no length-dpo"),
+        (('"fixed-weight", ', ""), "by which the claim is judged, got no fixed-weight"),
+        (('"bdpo:beta=2", ', ""), "by which the claim is judged, got no bdpo:beta=2"),
+        (('name = "beta-2"', 'name = "beta-2"\ncore = false'), "core groups must train "),
+    ],
+)
+def test_a_plan_that_could_not_be_judged_is_refused_before_anything_runs(change, words, begun, capsys):
+    command, folder, ran = begun
+    plan = folder / "plan" / SMALL.name
+    text = plan.read_text("utf-8")
+    assert change[0] in text
+    plan.write_text(text.replace(*change), encoding="utf-8")
+    asked = [word.replace("hh=", "harmless=") for word in command] if "harmless" in change[1] else command
+    for more in ([], ["--dry-run"]):
+        assert main([*asked, *more]) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
+    assert not ran
+    assert not (folder / "out").exists()
+
+
 def test_the_core_is_judged_and_kept_before_the_rest(begun, capsys):
     command, folder, ran = begun
     (folder / "fails").write_text("naive", encoding="utf-8")
     assert main(command) == 1
     said = capsys.readouterr()
     assert "naive, training stopped with status 1" in said.err
-    assert "bDPO" in said.out
+    assert said.out.count("the claim llm: ") == 1
     assert not set(kept_frame(folder)["group"]) & {"naive"}
     (folder / "fails").unlink()
     assert main(command) == 0, capsys.readouterr().err
@@ -303,7 +371,8 @@ def test_the_stated_part_is_the_papers():
     settings = read_settings(words[words.index("gradlab.llm") + 1 :], "gradlab train")
     assert (settings.of("beta"), settings.of("epochs"), settings.of("reference.steps")) == (1.0, 2.0, 300)
     assert settings.loss_of("nbdpo").clip == 0.3
-    assert settings.held_out >= read_plan(SEVEN).prompts
+    pairs_per_prompt = 73_900 / 44_600  # at least: the card of PKU-SafeRLHF-prompt has so many prompts
+    assert settings.held_out / pairs_per_prompt >= 1.4 * read_plan(SEVEN).prompts
 
 
 def test_core_groups_of_all_seeds_come_before_the_others():
@@ -515,6 +584,8 @@ def test_until_somebody_runs_it_every_statement_is_listed_as_not_run(tmp_path):
         (lambda text: text.replace('endpoint = "safe"', 'endpoint = "nice"'), "endpoint of hh must be one of"),
         (lambda text: text.replace('"dpo", "bdpo",', '"dpo",'), "the first group must train dpo and bdpo"),
         (lambda text: re.sub(r"seeds = .*", "seeds = [1000]", text), "seeds must be two or more"),
+        (lambda text: text.replace('["nbdpo", "nbdpo-symmetric"]', "[]"), "loss of naive must name one or more losses"),
+        (lambda text: text.replace('"nbdpo", ', '"bdpo", '), "groups must train each loss once, got bdpo twice"),
         (lambda text: text.replace('name = "hh"', 'name = "safe-rlhf"'), "arms must have names, each once"),
         (lambda text: text.replace('"length-dpo"]', '"lenght-dpo"]'), "lenght-dpo"),
     ],

@@ -20,6 +20,8 @@ from gradlab.console import say
 from gradlab.given_once import named_texts
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gradlab.llm.protocol.plan import Plan
     from gradlab.llm.protocol.steps import Step
 
@@ -54,6 +56,7 @@ class ProtocolCommand:
         from gradlab.llm.protocol import frozen, page, plan, steps
 
         chosen = plan.read_plan(self.plan)
+        seven_billion.check_plan({arm.name: arm.endpoint for arm in chosen.arms}, chosen.core)
         data = named_texts("data", "ARM=PAIRS", self.data)
         out = self.out or Path("runs") / chosen.name
         todo = steps.steps(chosen, out, data, self.model)
@@ -72,7 +75,6 @@ class ProtocolCommand:
 
     def _settle(self, chosen: Plan, out: Path, todo: Sequence[Step], found: Mapping[str, str | None]) -> None:
         """Join the evaluations that are there, write them where that was asked for, and judge them."""
-        from gradlab.experiments.contrasts import Judged
         from gradlab.experiments.questions import seven_billion
         from gradlab.llm.protocol import steps
         from gradlab.store.artifacts import save_frame
@@ -83,8 +85,25 @@ class ProtocolCommand:
                         "command": seven_billion.COMMAND, "quick": not chosen.counts}  # fmt: skip
             file = save_frame(frame, self.folder / seven_billion.FILES["evaluation"], manifest, overwrite=True)
             say(f"saved: {file}")
-        rows: list[Judged] = seven_billion.verdict({"evaluation": frame})
-        say("\n".join([*stops, *(f"{row.word}: {row.sentence}" for row in rows)]))
+        say("\n".join([*stops, *_answers(frame)]))
+
+
+def _answers(frame: pd.DataFrame) -> list[str]:
+    """Return the answers on a joined frame in words, corrected over each other as ``gradlab claims`` does it."""
+    from gradlab.experiments.questions import seven_billion
+    from gradlab.experiments.report import wording
+    from gradlab.experiments.report.verdicts import settle
+
+    name = seven_billion.MEASUREMENT.name
+    rows = [dataclasses.replace(row, experiment=name) for row in seven_billion.verdict({"evaluation": frame})]
+    lines = []
+    for claim, settled in settle(rows, {name: "current"}, {row.statement.claim: 0 for row in rows}).items():
+        for row in settled.rows:
+            more = "; ".join(filter(None, (row.note, wording.needs(row).removesuffix("."))))
+            lines.append(f"{row.word}: {row.sentence}{more and f' ({more})'}")
+        because = settled.because and f"; because of balancing: {settled.because}"
+        lines.append(f"the claim {claim}: {settled.word}{because}")
+    return lines
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ below 0, and a *success* where it is safe and better than the reference's. Claim
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -19,6 +20,7 @@ FILES = {"evaluation": "llm/protocol/evaluation.parquet"}  # in the folder of th
 COMMAND = "gradlab protocol scripts/protocol/llama-7b.toml --keep"
 MARGIN = 0.02  # of a share of responses
 SAFE_RLHF, HH = "safe-rlhf", "hh"  # the plan's data sets
+PRIMARY = {SAFE_RLHF: "success", HH: "safe"}  # the column that is primary
 _NEEDED = {"arm", "group", "seed", "method", "success", "safe", "win_rate"}
 _WORDS = {
     "success": ("succeeds more often", "succeeds less often", Unit("points of the success rate", 100, 1)),
@@ -29,20 +31,31 @@ _WORDS = {
 
 def contrasts() -> list[Contrast]:
     """Return the statements: two co-primaries, the controls that could explain them away, and the others."""
-    found = [
-        _against("dpo", "DPO", SAFE_RLHF, "success", role="primary"),
-        _against("dpo", "DPO", HH, "safe", role="primary"),
-    ]
+    found = [_against("dpo", "DPO", arm, value, role="primary") for arm, value in PRIMARY.items()]
     for baseline, label in (("fixed-weight", "DPO at β/2"), ("length-dpo", "a λ of the lengths alone")):
-        found += [
-            _against(baseline, label, arm, value, role="explains away")
-            for arm, value in ((SAFE_RLHF, "success"), (HH, "safe"))
-        ]
+        found += [_against(baseline, label, arm, value, role="explains away") for arm, value in PRIMARY.items()]
     found += [
         _against("dpo", "DPO", arm, value, role="explains away", method="bdpo:beta=2", ours="bDPO at 2β")
-        for arm, value in ((SAFE_RLHF, "success"), (HH, "safe"))
+        for arm, value in PRIMARY.items()
     ]
     return [*found, _against("dpo", "DPO", HH, "win_rate", role="robustness")]
+
+
+def check_plan(endpoints: Mapping[str, str], losses: Collection[str]) -> None:
+    """Raise ValueError where a plan's evaluations could not be judged by the statements, or would be by others.
+
+    endpoints  the column that the plan calls primary, by data set.
+    losses     those that the plan's core trains, as its frame will name them.
+    """
+    if set(endpoints) != set(PRIMARY):
+        raise ValueError(f"arms must be {', '.join(PRIMARY)}, which the claim is about, got {', '.join(endpoints)}")
+    for arm, value in PRIMARY.items():
+        if endpoints[arm] != value:
+            raise ValueError(f"endpoint of {arm} must be {value}, by which it is judged, got {endpoints[arm]}")
+    needed = dict.fromkeys(name for one in contrasts() for name in (one.method, str(one.baseline)))
+    if lacking := [name for name in needed if name not in losses]:
+        raise ValueError(f"core groups must train {', '.join(needed)}, by which the claim is judged, got no "
+                         f"{', '.join(lacking)}")  # fmt: skip
 
 
 def _against(

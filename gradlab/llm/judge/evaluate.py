@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gradlab.checks import count, one_of, positive, resolved
+from gradlab.console import say
 from gradlab.given_once import each_once
 from gradlab.llm.data.pair_forms import messages_of
 from gradlab.llm.data.pairs import Pair
@@ -117,6 +119,9 @@ def evaluate(
         }
         plan = Plan(samples, response_length(run, length), temperature, seed, batch, chosen, group.device)
         pairs, ids = prompts_of(run, prompts, plan.longest)
+        if len(pairs) < (prompts or 0):
+            words = f"gradlab: {run.out} has {len(pairs)} held-out prompts, fewer than the {prompts} asked for"
+            say(words, file=sys.stderr)
         accuracies = {  # before the samples: a judge that fails wastes none
             name: _accuracy(run, judge, 1 if name == "reward" else -1) for name, judge in judges.items() if judge
         }

@@ -124,8 +124,13 @@ class Plan:
             between(f"expected of {arm.name}", arm.expected, -1, 1)
             count(f"pairs of {arm.name}", arm.pairs, 1)
         for group in self.groups:
+            if not group.loss:
+                raise ValueError(f"loss of {group.name} must name one or more losses, got none")
             for text in group.loss:
                 from_text(text)
+        losses = [text for group in self.groups for text in group.loss]
+        if twice := next((text for text in losses if losses.count(text) > 1), None):
+            raise ValueError(f"groups must train each loss once, got {twice} twice")
         if "dpo" not in self.groups[0].loss or "bdpo" not in self.groups[0].loss:
             raise ValueError(f"the first group must train dpo and bdpo, got {' '.join(self.groups[0].loss)}")
 
@@ -133,6 +138,11 @@ class Plan:
     def runs(self) -> int:
         """Return how many trainings with a loss the plan has."""
         return len(self.arms) * len(self.seeds) * sum(len(group.loss) for group in self.groups)
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """Return the losses by which the claims can be judged."""
+        return tuple(text for group in self.groups if group.core for text in group.loss)
 
     def config(self) -> Any:
         """Return what the plan's shape names: a known config, or a model's folder as it is."""

@@ -89,7 +89,8 @@ def run(plan: Plan, todo: Sequence[Step], *, core: bool) -> None:
 
     A training that stops because a number is not finite is a result: the group's other losses are evaluated.
 
-    Raises OSError where a command fails in another way: the same call goes on from there.
+    Raises OSError where a command fails in another way: the same call goes on from there. ValueError where an
+    evaluation had fewer prompts than the plan asks for, right after it.
     """
     for number, step in enumerate(todo, 1):
         if step.core != core:
@@ -102,6 +103,8 @@ def run(plan: Plan, todo: Sequence[Step], *, core: bool) -> None:
         status = subprocess.run(step.command, check=False).returncode
         if not step.done or status not in (0, 1 if step.trains and step.stopped else 0):
             raise OSError(f"{step.name} stopped with status {status}; the same command goes on from there")
+        if not step.trains and step.made.is_file():
+            _evaluation(plan, step.made)
 
 
 def stops(todo: Sequence[Step]) -> list[str]:
@@ -128,10 +131,22 @@ def _evaluations(plan: Plan, out: Path, arm: Arm, seed: int) -> Iterator[pd.Data
         file = folder_of(out, arm, group, seed) / "evaluation" / "evaluation.parquet"
         if not file.is_file():
             continue
-        frame, _ = load_frame(file)
+        frame = _evaluation(plan, file)
         spelled = {from_text(text).name: text for text in group.loss}
         named = frame["run"].map(lambda name, known=spelled: known.get(name, name))
         yield frame.drop(columns=["out", "run"]).assign(arm=arm.name, group=group.name, seed=seed, method=named)
+
+
+def _evaluation(plan: Plan, file: Path) -> pd.DataFrame:
+    """Return the frame of an evaluation; ValueError where it is on other than the plan's number of prompts."""
+    frame, _ = load_frame(file)
+    for number in frame["prompts"].unique():
+        if number != plan.prompts:
+            raise ValueError(
+                f"{file} must have the plan's {plan.prompts} prompts, got {number}; where too few are held out, raise "
+                f"held_out in {plan.training} and begin in another folder"
+            )
+    return frame
 
 
 def _of_group(
