@@ -350,6 +350,36 @@ def test_finished_commands_of_an_unknown_plan_are_refused(begun, capsys):
     assert "move it away" in said
 
 
+def test_copies_of_the_judges_are_used_and_frozen_in_place_of_the_plans(begun, capsys, monkeypatch):
+    command, folder, ran = begun
+    copies = folder / "copies"
+    copies.mkdir()
+    text = (folder / "plan" / "small_judges.py").read_text("utf-8")
+    (copies / "small_judges.py").write_text(text + "\n", encoding="utf-8")  # of the same name as the plan's
+    monkeypatch.chdir(copies)
+    mine = ["--reward", "small_judges.py:reward", "--cost", "small_judges.py:cost"]
+    assert main([*command, *mine]) == 0, capsys.readouterr().err
+    asked = [given(SimpleNamespace(command=words))[1] for words in ran if "evaluate" in words]
+    assert {name: {one[f"--{name}"][0] for one in asked} for name in ("reward", "cost")} == {
+        name: {f"{copies.resolve() / 'small_judges.py'}:{name}"} for name in ("reward", "cost")
+    }
+    found = read_sealed(folder / "out" / "plan.json")["decided"]
+    assert {found["reward"], found["cost"]} == {file_hash(copies / "small_judges.py")}
+    next((folder / "out").rglob("evaluation.parquet")).unlink()
+    assert main(command) == 2
+    assert "was begun with another reward (plan.json has " in capsys.readouterr().err
+
+
+def test_folders_of_judges_are_named_as_they_are(tmp_path):
+    plan = read_plan(SEVEN).moved(model="m", data={"hh": "hh.jsonl"}, reward="judges/reward", cost="judges/cost")
+    trained, judged = (given(step)[1] for step in steps(plan, tmp_path)[:2])
+    assert (judged["--reward"], judged["--cost"]) == (["judges/reward"], ["judges/cost"])
+    assert (trained["--model"], trained["--data"]) == (["m"], ["PKU-Alignment/PKU-SafeRLHF"])
+    assert {given(step)[1]["--data"][0] for step in steps(plan, tmp_path) if step.trains and "hh" in step.name} == {
+        "hh.jsonl"
+    }
+
+
 @pytest.mark.parametrize("file", [SEVEN, SMALL], ids=lambda file: file.stem)
 def test_every_command_is_understood(file):
     todo = steps(read_plan(file), Path("runs"))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PLAN = tyro.conf.arg(metavar="PLAN", help_behavior_hint="(required)")
 _PAIRS = tyro.conf.arg(metavar="ARM=PAIRS [ARM=PAIRS ...]", help_behavior_hint="(left out: the plan's)")
+_JUDGE = tyro.conf.arg(metavar="SPEC", help_behavior_hint="(left out: the plan's)")
 _MODEL = tyro.conf.arg(metavar="MODEL", help_behavior_hint="(left out: the plan's)")
 
 
@@ -42,6 +43,10 @@ class ProtocolCommand:
     """Another place of the plan's model, such as a copy on this machine."""
     data: Annotated[tuple[str, ...], _PAIRS] = ()
     """Other places of the plan's pairs, such as copies on this machine."""
+    reward: Annotated[str | None, _JUDGE] = None
+    """Another place of the judge of helpfulness, such as a copy on this machine."""
+    cost: Annotated[str | None, _JUDGE] = None
+    """Another place of the judge of harm."""
     dry_run: bool = False
     """Print the commands and what they cost, and run nothing."""
     keep: bool = False
@@ -58,13 +63,14 @@ class ProtocolCommand:
         chosen = plan.read_plan(self.plan)
         seven_billion.check_plan({arm.name: arm.endpoint for arm in chosen.arms}, chosen.core)
         data = named_texts("data", "ARM=PAIRS", self.data)
+        here = chosen.moved(model=self.model, data=data, reward=self.reward, cost=self.cost)
         out = self.out or Path("runs") / chosen.name
-        todo = steps.steps(chosen, out, data, self.model)
+        todo = steps.steps(here, out)
         if self.dry_run:
             say("\n".join(map(str, todo)))
             say(f"\n{page.page(chosen, bound=seven_billion.MARGIN)}")
             return 0
-        found = frozen.freeze(chosen, out, todo, data, self.model)
+        found = frozen.freeze(here, out, todo)
         steps.run(chosen, todo, core=True)
         if not all(step.done for step in todo):
             say("the core is done, and is judged; the rest goes on")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gradlab.console import say
@@ -22,19 +22,17 @@ from gradlab.store.sealed import read_sealed, sealed
 FROZEN = "plan.json"  # in the folder of a plan's runs
 
 
-def decided(plan: Plan, data: Mapping[str, str] | None = None, model: str | None = None) -> dict[str, str | None]:
+def decided(plan: Plan) -> dict[str, str | None]:
     """Return what decides a plan's numbers, each as a hash: its files, model, pairs, judges and losses of users.
-
-    data, model  in place of the plan's, as in ``steps``.
 
     A model or judge of the hub counts by its name and commit, a data set of the hub as far as ``datasets`` tells its
     versions apart; a copy on the machine by its files. Errors are those of reading them.
     """
     settings = training_of(plan)
     found = _files(plan)
-    found["model"] = weights_hash(model or plan.model)
+    found["model"] = weights_hash(plan.model)
     for arm in plan.arms:
-        found[f"data of {arm.name}"] = source_key((data or {}).get(arm.name, arm.data), settings.split)
+        found[f"data of {arm.name}"] = source_key(arm.data, settings.split)
     if settings.validation is not None:
         found["validation"] = source_key(settings.validation, settings.split)
     for name, spec in (("reward", plan.beside(plan.reward)), ("cost", plan.beside(plan.cost))):
@@ -44,9 +42,7 @@ def decided(plan: Plan, data: Mapping[str, str] | None = None, model: str | None
     return found
 
 
-def freeze(
-    plan: Plan, out: Path, todo: Sequence[Step], data: Mapping[str, str] | None = None, model: str | None = None
-) -> dict[str, str | None]:  # fmt: skip
+def freeze(plan: Plan, out: Path, todo: Sequence[Step]) -> dict[str, str | None]:
     """Keep what ``decided`` returns in ``out``/plan.json at the first command; later, check that nothing has changed.
 
     Return it. A folder in which every command is done needs neither model nor pairs nor judges any more: of it the
@@ -61,12 +57,12 @@ def freeze(
                 f"out must be a new folder or have {FROZEN}, got {out}, where {done[0]} is of an unknown plan; move it "
                 "away, and the same command begins anew"
             )
-        found = decided(plan, data, model)
+        found = decided(plan)
         write_whole({file: sealed({"decided": found})})
         say(f"the plan is frozen: hashes of all that decides its numbers are in {file}")
         return found
     kept: dict[str, str | None] = read_sealed(file)["decided"]
-    found = {**kept, **_files(plan)} if len(done) == len(todo) else decided(plan, data, model)
+    found = {**kept, **_files(plan)} if len(done) == len(todo) else decided(plan)
     other = [
         f"{name} ({FROZEN} has {_short(kept.get(name))}, got {_short(found.get(name))})"
         for name in {**kept, **found} if kept.get(name) != found.get(name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from gradlab.checks import between, count, one_of, positive, toml_file
+from gradlab.checks import between, count, one_of, positive, resolved, toml_file
 from gradlab.llm.model.shapes import LLAMAS
 from gradlab.llm.train.toml_values import toml_value
 from gradlab.losses import from_text
@@ -148,6 +149,20 @@ class Plan:
         """Return what the plan's shape names: a known config, or a model's folder as it is."""
         return SHAPES.get(self.shape, self.shape)
 
+    def moved(
+        self, *, model: str | None = None, data: Mapping[str, str] | None = None, reward: str | None = None,
+        cost: str | None = None,
+    ) -> Plan:  # fmt: skip
+        """Return the plan with other places of its model, pairs (by the arm's name) and judges, such as copies.
+
+        Files are looked for in the current folder, not beside the plan. ValueError for pairs of an unknown arm.
+        """
+        for name in data or {}:
+            one_of("arm of data", name, [arm.name for arm in self.arms])
+        arms = tuple(dataclasses.replace(arm, data=(data or {}).get(arm.name, arm.data)) for arm in self.arms)
+        judges = {name: _from_here(name, spec) for name, spec in (("reward", reward), ("cost", cost)) if spec}
+        return dataclasses.replace(self, model=model or self.model, arms=arms, **judges)
+
     def beside(self, name: str) -> str:
         """Return a file's path beside the plan where there is such a file, else the name as it is."""
         file, colon, rest = name.partition(":")
@@ -166,6 +181,12 @@ def read_plan(path: Path | str) -> Plan:
         for name, kind in parts.items()
     }
     return _made(Plan, page, str(path), **inside, folder=Path(path).parent, digest=file_hash(path))
+
+
+def _from_here(name: str, spec: str) -> str:
+    """Return a judge with the path of its FILE.py from the root, so that none beside the plan is taken for it."""
+    file, colon, rest = spec.partition(":")
+    return f"{resolved(name, file)}{colon}{rest}" if Path(file).is_file() else spec
 
 
 def _tables(value: Any, name: str, path: Path | str) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from gradlab.checks import one_of
 from gradlab.console import say
 from gradlab.llm.model.finished import DONE, stopped_at
 from gradlab.llm.protocol.cost import training_of
@@ -62,25 +61,20 @@ class Step:
         return settled if self.trains else self.made.is_file() or (settled and not finished)
 
 
-def steps(plan: Plan, out: Path, data: Mapping[str, str] | None = None, model: str | None = None) -> list[Step]:
+def steps(plan: Plan, out: Path) -> list[Step]:
     """Return the plan's commands in their order: core groups of all seeds first, each trained and then evaluated.
-
-    data   pairs in place of an arm's, by the arm's name; model: in place of the plan's. For copies on the machine.
 
     The first group makes supervised model and reference; later groups start at that reference. ValueError where
     losses begin at the base, which later groups do not have.
     """
     shared = _shared(plan)
-    for name in data or {}:
-        one_of("arm of data", name, [arm.name for arm in plan.arms])
     found = []
     for core in (True, False):
         for seed in plan.seeds:
             for arm in plan.arms:
                 for group in plan.groups:
                     if group.core == core:
-                        pairs = (data or {}).get(arm.name, arm.data)
-                        found += _of_group(plan, out, arm, group, seed, pairs, model or plan.model, shared)
+                        found += _of_group(plan, out, arm, group, seed, shared)
     return found
 
 
@@ -149,18 +143,16 @@ def _evaluation(plan: Plan, file: Path) -> pd.DataFrame:
     return frame
 
 
-def _of_group(
-    plan: Plan, out: Path, arm: Arm, group: Group, seed: int, data: str, model: str, shared: str | None
-) -> list[Step]:  # fmt: skip
+def _of_group(plan: Plan, out: Path, arm: Arm, group: Group, seed: int, shared: str | None) -> list[Step]:
     folder, first = folder_of(out, arm, group, seed), plan.groups[0]
     where = f"{arm.name}, seed {seed}, {group.name}"
-    start = ["--model", model]
+    start = ["--model", plan.model]
     if group != first:  # at the reference of the first group, which is the same for all
-        made = model if shared is None else str(folder_of(out, arm, first, seed) / shared / "model")
+        made = plan.model if shared is None else str(folder_of(out, arm, first, seed) / shared / "model")
         start = ["--model", made, "--sft.epochs", "0", "--reference.steps", "0"]
     choice = ["--choice", arm.choice] if arm.choice else []
     train = [
-        *_launcher(plan), "--config", plan.beside(plan.training), *start, "--data", data, *choice,
+        *_launcher(plan), "--config", plan.beside(plan.training), *start, "--data", arm.data, *choice,
         "--out", str(folder), "--seed", str(seed), "--loss",
     ]  # fmt: skip
     names = [from_text(text).name for text in group.loss]
