@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,20 @@ def test_the_doctor_takes_the_loss_that_a_log_does_not_state(own, capsys):
     cli.main(["doctor", "log.jsonl", "--loss", "mine.py:Mine:beta=2"])
     assert capsys.readouterr().out.startswith("log.jsonl: 39 rows, steps 1 to 39, loss mine\n")
     assert cli.main(["doctor", "log.jsonl", "--loss", "mine.py:None"]) == 2
+
+
+def test_a_block_of_a_sweep_is_trained_with_the_numbers_that_are_registered_now(own):
+    """The process may be one of a former sweep, and have the loss with the former numbers."""
+    import pandas as pd
+
+    from gradlab.sweeps.sweep import train_block
+
+    settings = pd.DataFrame({"run": [0], "loss": ["mine"], "prompts": [2], "responses": [3], "steps": [3]})
+    loss = from_text("mine.py:Mine")
+    blocks = [train_block(settings, [replace(loss, beta=beta)]) for beta in (1.0, 5.0, 5.0)]
+    assert pair_loss("mine").beta == 5.0
+    assert not blocks[1].equals(blocks[0])
+    assert blocks[1].equals(blocks[2])
 
 
 @pytest.mark.slow
