@@ -76,6 +76,16 @@ def test_a_file_its_folder_and_the_whole_folder_are_one_model(cache, tmp_path):
     assert origin(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("pre", "bos", "begins"), [("llama-bpe", None, True), ("smollm", None, False), ("llama-bpe", False, False)]
+)
+def test_a_text_begins_with_bos_where_llama_cpp_begins_it_so(cache, tmp_path, pre, bos, begins):
+    write_gguf(tmp_path / "tiny.gguf", pre=pre, bos=bos)
+    ids = load_tokenizer(tmp_path / "tiny.gguf").encode(" the")
+    assert (ids[0] == 1) == begins
+    assert ids[begins:] == [TOKENS.index("Ġthe")]
+
+
 def test_a_kept_model_is_not_made_again_unless_it_is_damaged(cache, tmp_path, capsys):
     write_gguf(tmp_path / "tiny.gguf")
     folder = whole_model(tmp_path / "tiny.gguf")

@@ -139,6 +139,18 @@ def test_what_cannot_be_merged_is_refused_in_one_line(made, capsys):
     assert "base_model_name_or_path" in capsys.readouterr().err
 
 
+def test_an_adapter_without_a_tokenizer_has_its_bases(made):
+    folder, one, _ = made
+    for file in one.glob("*token*"):
+        file.unlink()
+    assert sorted(file.name for file in one.iterdir() if file.suffix != ".md") == [
+        "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+    assert load_tokenizer(one).get_vocab() == load_tokenizer(folder / "base").get_vocab()
+    merge([one], folder / "out")
+    assert load_tokenizer(folder / "out").get_vocab() == load_tokenizer(folder / "base").get_vocab()
+
+
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 def test_an_adapter_that_is_not_lora_is_refused_in_one_line(made, capsys):
     folder, _, _ = made

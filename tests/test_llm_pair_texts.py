@@ -1,6 +1,7 @@
 """Nothing of a record is lost in silence, and no text says its prompt or its template twice."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -147,6 +148,23 @@ def test_a_wrong_context_names_its_field(file, field, value, fault):
 
 
 # Calls, reasoning, parts
+
+
+@pytest.mark.parametrize(
+    ("record", "field"),
+    [
+        (CALLS | {"tools": [{"name": "weather", "description": "\ud83d"}]}, "tools[0].description"),
+        (CALLS | {"tools": json.dumps([{"\ud83d": 1}])}, "tools[0]"),
+        (CALLS | {"chosen": [said("assistant", "a", reasoning_content="\udc00")]}, "chosen[0].reasoning_content"),
+        (CALLS | {"prompt": [said("user", "a", name="\ud83d")]}, "prompt[0].name"),
+        (CALLS | {"chosen": [called("\ud83d")]}, "chosen[0].tool_calls[0].function.arguments.city"),
+        (CALLS | {"chosen": [said("assistant", "a", tool_calls=[{"function": {"arguments": '{"a": "\\ud83d"}'}}])]},
+         "chosen[0].tool_calls[0].function.arguments.a"),
+    ],
+)  # fmt: skip
+def test_half_a_character_is_refused_wherever_it_stands(file, record, field):
+    with pytest.raises(ValueError, match=rf"line 1: field '{re.escape(field)}' must be a text of whole characters"):
+        read_pairs(file(record))
 
 
 def test_pairs_that_differ_in_a_call_alone_are_not_identical(file):

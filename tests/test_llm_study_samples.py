@@ -10,12 +10,14 @@ import small_study
 import tiny_llm
 
 from gradlab import cli
+from gradlab.llm.judge import study_samples
 from gradlab.llm.judge.study_samples import Sampling, sample_systems
 from gradlab.llm.train.stages import train
 from gradlab.study.frozen import read_study
 from gradlab.study.items import samples_of
 from gradlab.study.plan import Design
 
+THREE = ("w1 w2", "w3 w4 w5", "w2 w3")
 SHORT = Sampling(length=8, prompts=6)
 
 
@@ -64,14 +66,39 @@ def test_other_settings_and_other_files_are_refused_and_nothing_is_lost(folder, 
 
 def test_models_answer_the_prompts_of_the_plan_or_of_other_systems(folder, tmp_path):
     (folder / "prompts.jsonl").write_text("".join(
-        json.dumps({"prompt": prompt, "stratum": "all"}) + "\n" for prompt in ("w1 w2", "w3 w4 w5")
+        json.dumps({"prompt": prompt, "stratum": "all"}) + "\n" for prompt in THREE
     ))  # fmt: skip
     kept = sample_systems(_plan(prompts="prompts.jsonl"), folder, tmp_path / "study.json", SHORT)
-    assert set(samples_of("dpo", kept["dpo"].file)) <= {"w1 w2", "w3 w4 w5"}
-    (folder / "other.jsonl").write_text(json.dumps({"prompt": "w2 w1", "response": "w3"}) + "\n")
+    assert set(samples_of("dpo", kept["dpo"].file)) <= set(THREE)
+    others = [{"prompt": f"{prompt} w1", "response": "w3"} for prompt in THREE]
+    (folder / "other.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
     mixed = _plan(systems={"dpo": "run", "bdpo": "other.jsonl"})
     kept = sample_systems(mixed, folder, tmp_path / "mixed.json", SHORT)
-    assert set(samples_of("dpo", kept["dpo"].file)) <= {"w2 w1"}
+    assert set(samples_of("dpo", kept["dpo"].file)) <= {f"{prompt} w1" for prompt in THREE}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([{"prompt": prompt} for prompt in THREE], "line 1: stratum must"),
+        (
+            [{"prompt": prompt, "stratum": "all"} for prompt in (*THREE, THREE[0])],
+            "line 4 has a prompt that stands above",
+        ),
+        ([{"prompt": prompt, "stratum": "all"} for prompt in (*THREE, "w1  w2")], "white space"),
+        ([{"prompt": prompt, "stratum": "all"} for prompt in THREE[:2]], "need 3 items, and there are 2 \\(2 prompts"),
+    ],
+)
+def test_prompts_that_no_study_can_have_are_refused_before_a_model_is_loaded(
+    folder, tmp_path, monkeypatch, lines, message
+):
+    def load(*_, **__):
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr(study_samples, "load_model", load)
+    (folder / "wrong.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match=message):
+        sample_systems(_plan(prompts="wrong.jsonl"), folder, tmp_path / "study.json", SHORT)
 
 
 def test_a_folder_that_is_no_run_and_a_model_that_is_not_there_are_refused(folder, tmp_path):

@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import struct
+import tracemalloc
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("transformers")
@@ -16,7 +18,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from gradlab.llm.data.pairs import Pair
 from gradlab.llm.data.templates import prompt_text
-from gradlab.llm.data.token_pairs import data_fingerprint
+from gradlab.llm.data.token_pairs import TokenPairs, data_fingerprint
 from gradlab.llm.data.tokens import Encoded, check_vocabulary, encode_pairs, encode_prompt
 
 PAD, BOS, EOS = 0, 1, 2
@@ -365,6 +367,19 @@ def test_the_vocabulary_of_a_model_of_several_parts_is_its_texts():
     nested = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=14))
     with pytest.raises(ValueError, match="embeddings for 14"):
         check_vocabulary(LETTERS, nested)
+
+
+def test_pairs_that_come_twice_are_found_in_little_memory():
+    pairs, size = 500, 800
+    ids = np.arange(pairs * size, dtype=np.uint32)
+    ids[-size:] = ids[:size]
+    encoded = TokenPairs.of(ids, np.tile([[400, 200, 200]], (pairs, 1)))
+    tracemalloc.start()
+    found = encoded.repeated()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.flatnonzero(found).tolist() == [0, pairs - 1]
+    assert peak < 1_000 * pairs  # bytes: less than a third of the ids themselves
 
 
 def test_a_fingerprint_tells_data_apart():

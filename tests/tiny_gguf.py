@@ -26,10 +26,11 @@ def tiny_llama(seed=0):
     return small_llama(len(TOKENS), width=WIDTH, layers=2, heads=HEADS, longest=512, seed=seed)
 
 
-def write_gguf(file, *, architecture="llama", pre="smollm", kind=Kind.Q4_1, seed=0, tensors=(), **metadata):
+def write_gguf(file, *, architecture="llama", pre="smollm", kind=Kind.Q4_1, seed=0, tensors=(), bos=False, **metadata):
     """Write the file; return the weights that it stands for, by transformers' names.
 
     tensors   names and arrays beside the model's. metadata: more entries of the file, by name.
+    bos       whether a text begins with BOS; None: the file does not say so.
     """
     model = tiny_llama(seed)
     writer = GGUFWriter(file, architecture)
@@ -52,7 +53,8 @@ def write_gguf(file, *, architecture="llama", pre="smollm", kind=Kind.Q4_1, seed
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_pad_token_id(2)
-    writer.add_add_bos_token(False)
+    if bos is not None:
+        writer.add_add_bos_token(bos)
     writer.add_chat_template(TEMPLATE)
     for name, value in metadata.items():
         writer.add_string(name, value)

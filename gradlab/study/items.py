@@ -105,7 +105,7 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
     items than the raters need.
     """
     texts = {system: samples_of(system, source) for system, source in sources.items()}
-    strata = _strata(prompts) if prompts is not None else None
+    strata = strata_of(prompts) if prompts is not None else None
     check_spellings([*((sources[system], by) for system, by in texts.items()), (prompts, strata or ())])
     shared = [prompt for prompt in next(iter(texts.values())) if all(prompt in by for by in texts.values())]
     if strata is not None:
@@ -127,14 +127,19 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
             'design.identical to "tie"'
         )
     different = [item for item in items if not item.identical]
-    if len(different) < plan.items:
-        raise ValueError(
-            f"systems must share enough prompts: {len(plan.raters)} raters with {plan.design.items_per_rater} items, "
-            f"{plan.design.raters_per_item} raters per item, need {plan.items} items, and there are {len(different)} "
-            f"({len(shared)} prompts, {len(plan.compared)} pairs of systems)"
-        )
+    check_number(plan, len(different), len(shared))
     share = plan.items / len(different)
     return different[: plan.items] + same[: round(share * len(same))]
+
+
+def check_number(plan: Plan, items: int, prompts: int) -> None:
+    """Raise ValueError where so many items, from so many prompts, are fewer than the plan's raters need."""
+    if items < plan.items:
+        raise ValueError(
+            f"systems must share enough prompts: {len(plan.raters)} raters with {plan.design.items_per_rater} items, "
+            f"{plan.design.raters_per_item} raters per item, need {plan.items} items, and there are {items} "
+            f"({prompts} prompts, {len(plan.compared)} pairs of systems)"
+        )
 
 
 def words(text: str) -> int:
@@ -171,7 +176,7 @@ def _text(line: Mapping[str, Any], system: str) -> Any:
     return line.get("response")
 
 
-def _strata(path: Path | str) -> dict[str, str]:
+def strata_of(path: Path | str) -> dict[str, str]:
     """Return the stratum of each prompt in a file of prompts."""
     lines, torn = read_lines(path, PROMPTS)
     if torn:

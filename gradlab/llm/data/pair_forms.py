@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gradlab.llm.data.broken_texts import broken_texts
+
 Message = dict[str, Any]
 """A turn: ``role``, ``content`` (a text), and what else its record holds for the chat template, such as tool_calls."""
 Prompt = str | tuple[Message, ...]
@@ -95,6 +97,7 @@ class Record:
         if tools:
             if not all(isinstance(tool, Mapping) for tool in tools):
                 raise self.wrong("tools", "be a list of objects, one per tool", tools)
+            self._check_whole("tools", tools)
             context.append({"role": TOOLS, "content": json.dumps(_without_nulls(tools), ensure_ascii=False)})
         if system not in (_MISSING, None, ""):
             context.append({"role": "system", "content": self._text("system", system)})
@@ -141,11 +144,13 @@ class Record:
     def _text(self, name: str, value: Any) -> str:
         if not isinstance(value, str):
             raise self.wrong(name, "be a text", value)
-        try:
-            value.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and no tokenizer takes
-            raise self.wrong(name, "be a text of whole characters", value) from None
+        self._check_whole(name, value)
         return value
+
+    def _check_whole(self, name: str, value: Any) -> None:
+        """Raise ValueError, which names the place, where a text in a value is broken."""
+        for place, text in broken_texts(name, value):
+            raise self.wrong(place, "be a text of whole characters", text)
 
     def _message(self, name: str, value: Any) -> Message:
         if not isinstance(value, Mapping):
@@ -157,6 +162,8 @@ class Record:
         more = {key: held for key, held in more.items() if held not in (None, "", [], {})}
         if isinstance(more.get("tool_calls"), list):
             more["tool_calls"] = [self._call(call) for call in more["tool_calls"]]
+        for key, held in more.items():
+            self._check_whole(f"{name}.{key}", held)
         content = self._content(f"{name}.content", value.get("content", _MISSING), called="tool_calls" in more)
         return {"role": role, "content": content, **more}
 

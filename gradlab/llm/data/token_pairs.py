@@ -6,6 +6,7 @@ import hashlib
 import struct
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
@@ -83,6 +84,12 @@ class TokenPairs(Sequence[Encoded]):
         """Yield each pair's sizes and ids as bytes, the same on every machine."""
         for start, sizes in zip(self.starts.tolist(), self.sizes.tolist(), strict=True):
             yield struct.pack("<3I", *sizes) + self.ids[start : start + sum(sizes)].astype("<u4").tobytes()
+
+    def repeated(self) -> np.ndarray:
+        """Return whether each pair is there twice or more, token for token, (N,)."""
+        marks = [hashlib.sha256(mark).digest() for mark in self.marks()]  # 32 bytes per pair, however long it is
+        often = Counter(marks)
+        return np.array([often[mark] > 1 for mark in marks], bool)
 
 
 @dataclass

@@ -22,9 +22,9 @@ from gradlab.llm.model.sampling import sample, texts
 from gradlab.store.files import write_whole
 from gradlab.store.json_lines import read_lines
 from gradlab.store.provenance import fingerprint, versions
-from gradlab.study.items import SAMPLES, samples_of
+from gradlab.study.items import SAMPLES, check_number, samples_of, strata_of
 from gradlab.study.plan import Plan
-from gradlab.study.texts import json_lines
+from gradlab.study.texts import check_spellings, json_lines
 
 _MARK = "gradlab_study_samples"  # in the first line of a file of samples
 
@@ -59,7 +59,8 @@ def sample_systems(plan: Plan, folder: Path, study: Path, sampling: Sampling) ->
     study   the file of the study, beside which samples are kept.
 
     Prompts are those of the plan's file, or those that other systems' samples answer, or the held-out ones of the first
-    run. A file that is there is used where model, prompts and settings are the same; else ValueError says so, and
+    run; faults in the plan's file, and fewer prompts than the plan needs, are refused before a model is loaded. A file
+    of samples that is there is used where model, prompts and settings are the same; else ValueError says so, and
     nothing is replaced. OSError or ValueError in one line, as in ``open_run``.
     """
     positive("temperature", sampling.temperature)
@@ -71,6 +72,7 @@ def sample_systems(plan: Plan, folder: Path, study: Path, sampling: Sampling) ->
             for out in dict.fromkeys(out for out, _ in places.values())}  # fmt: skip
     longest = min(response_length(run, sampling.length) for run in runs.values())
     prompts = _prompts(plan, folder, next(iter(runs.values())), longest, sampling.prompts)
+    check_number(plan, len(prompts) * len(plan.compared), len(prompts))  # before any model is loaded
     kept = {}
     for system, (out, name) in places.items():
         run = runs[out]
@@ -96,8 +98,10 @@ def _place(system: str, folder: Path) -> tuple[Path, str]:
 def _prompts(plan: Plan, folder: Path, run: Run, longest: int, number: int | None) -> dict[str, Prompt]:
     """Return the prompts by the text that raters read."""
     if plan.prompts is not None:
-        lines, _ = read_lines(folder / plan.prompts, "a file of prompts has one JSON object per line")
-        return {line["prompt"]: line["prompt"] for _, line in lines if isinstance(line.get("prompt"), str)}
+        file = folder / plan.prompts
+        strata = strata_of(file)
+        check_spellings([(file, strata)])
+        return {prompt: prompt for prompt in strata}
     answered = [
         samples_of(system, folder / source) for system, source in plan.systems.items()
         if not (folder / source).is_dir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -117,8 +116,7 @@ def inspect_data(
             losses=losses,
             title=title,
         )
-    often = Counter(prepared.encoded)
-    frame["twice"] = [often[prepared.encoded[index]] > 1 for index in chosen]
+    frame["twice"] = prepared.encoded.repeated()[chosen]
     places = prepared.places
     frame.insert(0, "place", [places[index] for index in chosen])
     settings = {

@@ -23,7 +23,7 @@ import torch
 from gradlab.checks import input_file
 from gradlab.console import one_line, out_of_memory, say
 from gradlab.llm.model.finished import check_model, known_hash, read_done, write_done
-from gradlab.llm.model.gguf_tokens import file_tokens, splits_of
+from gradlab.llm.model.gguf_tokens import begins_with_bos, file_tokens, splits_of
 from gradlab.llm.model.reading import check_weights, reading
 from gradlab.store.files import write_folder
 
@@ -214,15 +214,10 @@ def _tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
         ids = {f"{name}_token": metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in _SPECIAL.items()}
         return PreTrainedTokenizerFast(
             tokenizer_object=backend, chat_template=metadata.get("tokenizer.chat_template"),
-            clean_up_tokenization_spaces=False, add_bos_token=_adds_start(metadata),
+            clean_up_tokenization_spaces=False, add_bos_token=begins_with_bos(metadata),
             add_eos_token=bool(metadata.get("tokenizer.ggml.add_eos_token", False)),
             **{name: tokens[place] for name, place in ids.items() if place is not None},
         )  # fmt: skip
-
-
-def _adds_start(metadata: Mapping[str, Any]) -> bool:
-    """Return whether a text begins with BOS: as the file says, or where it does not say so, if it is SentencePiece."""
-    return bool(metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.model") == "llama"))
 
 
 def _check_architecture(file: Path) -> None:
@@ -315,7 +310,7 @@ def _check_tokenizer(tokenizer: Any, metadata: Mapping[str, Any]) -> None:
         if said is not None and said != there:
             raise ValueError(f"its tokenizer's {name} token is {there}, and the file's {said}")
     first = tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
-    if first != _adds_start(metadata):
+    if first != begins_with_bos(metadata):
         raise ValueError(f"its tokenizer {'starts' if first else 'does not start'} a text with BOS, unlike the file's")
     if tokenizer.chat_template != metadata.get("tokenizer.chat_template"):
         raise ValueError("its chat template is not the file's")

@@ -29,6 +29,8 @@ SPLITS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan"), (_QWEN2,)),
     "tekken": (_TEKKEN,),
 }
+# Pre-tokenizers whose texts begin with BOS, unless their file says otherwise.
+_BEGINS = ("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken")
 _USERS = 4  # the kind in tokenizer.ggml.token_type of tokens that are found in a text before it is split
 
 
@@ -52,6 +54,16 @@ def file_tokens(metadata: Mapping[str, Any], text: str) -> list[int]:
     for part in parts:
         found += [ids[part]] if part in users else _KINDS[kind](metadata, ids, part)
     return found
+
+
+def begins_with_bos(metadata: Mapping[str, Any]) -> bool:
+    """Return whether a text begins with BOS: as the file says, or where it does not say so, as llama.cpp decides.
+
+    That is for SentencePiece, and for the byte-level pre-tokenizers for which llama.cpp's src/llama-vocab.cpp sets
+    add_bos.
+    """
+    usual = metadata.get("tokenizer.ggml.model") == "llama" or metadata.get("tokenizer.ggml.pre") in _BEGINS
+    return bool(metadata.get("tokenizer.ggml.add_bos_token", usual))
 
 
 def splits_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:

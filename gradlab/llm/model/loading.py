@@ -23,6 +23,7 @@ from gradlab.streams import Purpose, torch_seed
 START, END, PAD = "<s>", "</s>", "<pad>"
 SPECIAL = (START, END, PAD)  # special tokens of gradlab's tokenizers; a place here is an id, also in ``small_llama``
 _ADAPTER = "adapter_config.json"
+_TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json")  # one is in its folder
 _DECIDING = ("*.safetensors", "config.json", _ADAPTER)  # files that decide log π of given tokens
 _READ = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")  # files from which models and tokenizers are read
 
@@ -139,11 +140,16 @@ def _base_of(folder: Path) -> Iterator[str]:
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """Load the tokenizer beside a model or LoRA adapter; without a padding token, it pads with the end token."""
+    """Load the tokenizer beside a model or LoRA adapter; without a padding token, it pads with the end token.
+
+    Of an adapter without a tokenizer, as peft alone writes it, it is the base's.
+    """
     from transformers import AutoTokenizer
 
     source = whole_model(source)
     check_model(source, weights=False)
+    if is_adapter(source) and not any((Path(source) / name).is_file() for name in _TOKENIZER):
+        return load_tokenizer(base_of(source))
     with reading("tokenizer" if Path(source).is_dir() else "model", source):
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
         if not isinstance(tokenizer.model_max_length, int | float):
