@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -254,7 +255,35 @@ def test_co_primaries_together_are_as_weak_as_the_weakest(said, word):
     assert words.joint_word(said) == word
 
 
+@pytest.mark.parametrize(("effect", "word"), [(3.0, "undecided"), (-3.0, "undecided")])
+def test_a_difference_that_holm_leaves_open_is_open_whatever_its_sign(effect, word):
+    """One cell, whose own interval lies beyond the margin, and whose p-value is corrected."""
+    sides = {"above": int(effect > 0), "below": int(effect < 0)}
+    one = Evidence(effect=effect, p_differs=0.0557, p_equivalent=1.0, units=1, **sides)
+    assert words.word_of(one) == word
+    assert words.word_of(replace(one, p_differs=0.01)) == ("holds throughout" if effect > 0 else "reversed")
+
+
+@pytest.mark.parametrize(
+    ("said", "p_beyond", "word"),
+    [
+        (["no practical difference"] * 2, [1.0, 1.0], "no practical difference"),
+        (["no practical difference", "holds throughout"], [1.0, 0.01], "reversed"),
+        (["no practical difference", "reversed"], [1.0, 0.01], "reversed"),
+        (["undecided", "holds throughout"], [0.6, 0.01], "reversed"),
+        (["no practical difference", "holds on average"], [1.0, 0.2], "undecided"),
+        (["undecided", "no practical difference"], [0.6, 1.0], "undecided"),
+        (["mixed", "holds throughout"], [0.6, 0.01], "mixed"),
+        (["not run", "holds throughout"], [1.0, 0.01], "not run"),
+    ],
+)
+def test_a_claim_of_no_difference_is_decided_against_on_either_side(said, p_beyond, word):
+    assert words.word_of_no_difference(said, p_beyond) == word
+
+
 def test_a_joint_word_needs_words():
+    with pytest.raises(ValueError, match=r"^words must be at least one, got none$"):
+        words.word_of_no_difference([], [])
     with pytest.raises(ValueError, match=r"^words must be at least one, got none$"):
         words.joint_word([])
     with pytest.raises(ValueError, match=r"^word must be one of .*; got 'fails'"):

@@ -307,7 +307,9 @@ def test_a_training_stops_at_the_end_of_a_slice_with_a_checkpoint_and_goes_on(pl
     assert runs.run_unit("known", "dpo", 1, place, until=1.0) is None
     there = [file.name for file in (place.out / "known" / "1" / "dpo" / "dpo" / "checkpoints").iterdir()]
     assert there
+    spent = float((place.out / "known" / "1" / "dpo" / "seconds.txt").read_text())
     again = runs.run_unit("known", "dpo", 1, place)
+    assert again.loc[again["kind"] == "run", "seconds"].item() > spent > 0
     pd.testing.assert_frame_equal(whole.drop(columns="seconds"), again.drop(columns="seconds"))
 
 

@@ -1,5 +1,7 @@
 """What runs on a pretrained model say of the claims: each rule on made-up frames, whole and in parts."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,11 +18,15 @@ from gradlab.experiments.questions.pretrained_runs import (
     PER_WORD,
     REFERENCE,
     SEEDS,
+    TASKS,
     Runs,
     looks_of,
+    unit,
     units,
 )
 from gradlab.experiments.report import verdicts
+from gradlab.experiments.report.confidence import confidence
+from gradlab.experiments.report.sensitivity import words_by_margin
 from gradlab.store.artifacts import save_frame
 
 made = remembered(frames)
@@ -199,7 +205,7 @@ def test_an_answer_names_a_control_with_which_no_kl_is_shared():
         logp = far[name]["logp"].where(~sample, far[name]["ref_logp"] + 50 + far[name]["step"] / 10)
         far = {**far, name: far[name].assign(logp=logp)}
     said = pretrained_answer.task_in_words(Runs(far), "hh")
-    assert "no KL in which every seed has both from length-weighted DPO" in said
+    assert "nothing of length-weighted DPO, with which no KL is shared in every seed (95%" in said
     assert "nan" not in said
 
 
@@ -251,7 +257,7 @@ def test_runs_that_share_no_kl_are_said_to_be_there_with_the_kl_that_they_have()
         whole = {**whole, name: whole[name].assign(logp=logp)}
     (shared,) = [row for row in answers(whole, "ppo", "over shared KL") if row.role == "robustness"]
     assert shared.word == "not run"
-    assert shared.note.startswith("The runs are there, but too few seeds have the number for both; looks at KL, nats: ")
+    assert shared.note.startswith("All runs are there, but too few seeds have the number for both; looks at KL, nats: ")
     assert "reward model 55 to 70, DPO 0." in shared.note
 
 
@@ -300,7 +306,7 @@ def test_without_a_step_in_the_band_nothing_is_said_of_what_it_keeps():
         if "openings" in row.statement.statement
     )
     assert row.word == "not run"
-    assert row.note.startswith("The runs are there, but too few seeds have the number")
+    assert row.note.startswith("All runs are there, but too few seeds have the number")
 
 
 def test_the_measurement_is_there_with_its_first_frame_and_whole_with_its_core(tmp_path):
@@ -346,6 +352,90 @@ def test_a_part_that_is_not_run_yet_counts_in_holms_correction(tmp_path, claim):
     joint = next(row for row in settled.rows if row.role == "primary" and row.word != "not run").evidence
     assert joint.p_differs == pytest.approx(min(2 * alone.p_differs, 1))
     assert joint.p_equivalent == pytest.approx(min(2 * alone.p_equivalent, 1))
+
+
+def settled(found, folder, *names):
+    """Claims as they are judged from frames in a folder."""
+    for name, frame in found.items():
+        save_frame(frame, folder / FILES[name], {})
+    return verdicts.judge_claims(folder, names)
+
+
+BEHIND = {"bdpo": {"bonus": -0.4}, "bdpo-double": {"bonus": -0.4}}
+AHEAD = {"bdpo": {"bonus": 0.4}, "bdpo-double": {"bonus": 0.4}}
+
+
+@pytest.mark.parametrize("changes", [AHEAD, BEHIND])
+def test_a_difference_on_either_side_decides_against_that_there_is_none(tmp_path, changes):
+    moved = {unit("hh", name, seed): run("hh", name, seed, **of) for name, of in changes.items() for seed in SEEDS}
+    found = {**made(), **moved}
+    one = settled(found, tmp_path, "pretrained-length")["pretrained-length"]
+    assert one.word == "reversed"
+    assert one.decisive is not None
+    assert one.decisive.word == ("reversed" if changes is BEHIND else "holds throughout")
+    assert ("less often" if changes is BEHIND else "more often") in one.sentence
+    by_margin = words_by_margin(verdicts.primaries(one.rows, "stated"), no_difference=True)
+    assert by_margin[0.5] == by_margin[1.0] == "reversed"
+    assert confidence([one])[0] in ("low", "medium", "high")
+
+
+def test_a_whole_core_without_a_difference_confirms_that_there_is_none(tmp_path):
+    found = dict(made())
+    for task, seed in itertools.product(TASKS, SEEDS):
+        for end in ("", "-double"):
+            same = found[f"{task}-length-dpo{end}-{seed}"]
+            found[f"{task}-bdpo{end}-{seed}"] = same.assign(method=f"bdpo{end}")
+    claims = settled(found, tmp_path, "pretrained-length", "pretrained-gain", "pretrained-mass")
+    one = claims["pretrained-length"]
+    assert one.word == "no practical difference"
+    assert "are equal" in one.sentence
+    assert one.why == "" == claims["pretrained-gain"].why
+    assert claims["pretrained-gain"].because in ("undecided", "no practical difference", "reversed")
+    for row in (row for claim in claims.values() for row in claim.rows):
+        assert row.needs == 0 or row.needs > row.replicates, row.sentence
+
+
+def test_runs_that_share_no_kl_are_told_as_such(tmp_path):
+    found = dict(made())
+    far = found["hh-bdpo-1002"].copy()
+    sampled = far["kind"] == "sample"
+    far.loc[sampled, "ref_logp"] = far.loc[sampled, "logp"] - 70 - far.loc[sampled, "step"] / 100
+    found["hh-bdpo-1002"] = found["hh-bdpo-double-1002"] = far
+    found["hh-bdpo-double-1002"] = far.assign(method="bdpo-double")
+    one = settled(found, tmp_path, "pretrained-length")["pretrained-length"]
+    assert one.word == "not run"
+    assert one.why.startswith("has a part of which nothing is told: all runs are there, but too few seeds have")
+    assert "runs so far" not in one.why
+
+
+def test_a_frame_of_another_run_or_of_a_part_of_one_is_refused():
+    found, name = made(), "hh-bdpo-1001"
+    frame = found[name]
+    wrong = {
+        "must end at step 200, as": frame[frame["step"] != 200],
+        "must have the held-out pairs of": frame[(frame["kind"] != "pair") | (frame["index"] < 40)],
+        "must have the rows of this run": frame.assign(seed=1002),
+    }
+    for line, other in wrong.items():
+        with pytest.raises(ValueError, match=f"^{name} {line}"):
+            pretrained.verdict({**found, name: other})
+    shifted = frame.assign(ref_win=frame["ref_win"] + 1)
+    with pytest.raises(ValueError, match=f"^{name} must have the held-out pairs of"):
+        pretrained.verdict({**found, name: shifted})
+
+
+def test_rows_at_equal_kl_say_which_looks_they_read():
+    found = dict(made())
+    for seed in SEEDS:
+        frame = found[f"hh-bdpo-double-{seed}"].copy()
+        end = (frame["kind"] == "sample") & (frame["step"] == 200)
+        frame.loc[end, "ref_logp"] = frame.loc[end, "logp"] - 0.1
+        found[f"hh-bdpo-double-{seed}"] = frame
+    over, at = (answers(found, "pretrained-length", f"{words}bDPO is right")[0] for words in ("KL ", "at equal KL "))
+    assert over.note == "the ends of 3 of 12 trainings are left out, as their KL was larger before"
+    assert at.note.endswith("values of a training at a level lie on the line from the reference to its first look")
+    (moved,) = answers(found, "pretrained-mass", "real pairs: bDPO takes less from both responses together than DPO (")
+    assert moved.note.startswith("taken by bDPO ")
 
 
 def test_figures_are_drawn_from_the_core():

@@ -201,12 +201,16 @@ class Contrast:
             replicates=average.replicates, rows=rows, wide=int(wide.sum()), needs=self._needs(word, average),
         )  # fmt: skip
 
-    def _needs(self, word: str, average: Average) -> int:
-        """Return how many seeds or worlds would decide; 0 where the word is decided."""
+    def _needs(self, word: str, average: Average, family: int = 1) -> int:
+        """Return how many seeds or worlds would decide; 0 where the word is decided, or no more are needed by design.
+
+        family  how many statements share Holm's correction.
+        """
         half = (average.high - average.low) / 2
         if word != "undecided" or not np.isfinite(half):
             return 0
-        return replicates_for(half, average.replicates, self.target)
+        wanted = replicates_for(half, average.replicates, factor(max(family, self.co_primaries)) * self.margin)
+        return wanted if wanted > average.replicates else 0
 
 
 @dataclass(frozen=True)
@@ -371,13 +375,15 @@ class Judged:
         """Return the answer with the word that its question's rule demands, and why; no seeds change it."""
         return replace(self, word=one_of("word", word, WORDS), note=note, evidence=Evidence(), needs=0)
 
-    def corrected(self, evidence: Evidence) -> Judged:
-        """Return the answer under corrected evidence; a word without evidence stays."""
+    def corrected(self, evidence: Evidence, family: int = 1) -> Judged:
+        """Return the answer under evidence that is corrected over so many statements; a word without evidence stays."""
         word = word_of(evidence) if evidence.algebra is None and evidence.units else self.word
-        if isinstance(self.statement, Scan) or word == self.word:
+        if isinstance(self.statement, Scan) or not evidence.units:
+            return replace(self, evidence=evidence)
+        if word == self.word and (word != "undecided" or family <= self.statement.co_primaries):
             return replace(self, evidence=evidence)
         average = Average(self.effect, self.low, self.high, np.nan, np.nan, len(self.rows), self.replicates)
-        return replace(self, evidence=evidence, word=word, needs=self.statement._needs(word, average))
+        return replace(self, evidence=evidence, word=word, needs=self.statement._needs(word, average, family))
 
 
 def not_run(statement: Statement, note: str = "") -> Judged:

@@ -85,7 +85,8 @@ def word_of(evidence: Evidence) -> str:
     proved, refuted          ``algebra``.
     mixed                    shares beyond + margin and beyond − margin of at least 10% each.
     no practical difference  p_equivalent ≤ 5%: the average is equivalent to 0 within the margin.
-    holds throughout         a share beyond + margin of at least 95%, and no unit reversed. See ``Units``.
+    holds throughout         p_differs ≤ 5% and an effect above 0; a share beyond + margin of at least 95%, and no unit
+                             reversed. See ``Units``, whose intervals no co-primary corrects: so the average must.
     holds on average         p_differs ≤ 5% and an effect above 0: the interval of the average lies above 0.
     reversed                 p_differs ≤ 5% and an effect below 0.
     undecided                none of these: too few seeds or worlds, see ``precision``.
@@ -102,11 +103,11 @@ def word_of(evidence: Evidence) -> str:
         return "mixed"
     if evidence.p_equivalent <= ALPHA:
         return "no practical difference"
-    if above >= THROUGHOUT and not evidence.reversed:
-        return "holds throughout"
-    if evidence.p_differs <= ALPHA:
-        return "holds on average" if evidence.effect > 0 else "reversed"
-    return "undecided"
+    if not evidence.p_differs <= ALPHA:
+        return "undecided"
+    if evidence.effect <= 0:
+        return "reversed"
+    return "holds throughout" if above >= THROUGHOUT and not evidence.reversed else "holds on average"
 
 
 def word_of_cases(above: int, none: int, below: int) -> str:
@@ -153,6 +154,30 @@ def joint_word(words: Iterable[str]) -> str:
     if "reversed" in said and any(word.startswith("holds") for word in said) and "not run" not in said:
         return "mixed"
     return weakest_word(said)
+
+
+def word_of_no_difference(words: Iterable[str], p_beyond: Iterable[float]) -> str:
+    """Return the word on a claim that there is no difference, from its co-primaries.
+
+    words     of the co-primaries, each by ``word_of``.
+    p_beyond  p-values of a mean beyond the margin, either way, corrected by Holm over the co-primaries.
+
+    not run                  a co-primary was not run.
+    no practical difference  every one has this word: the claim is confirmed.
+    mixed                    one is mixed: its cells lie beyond the margin on both sides.
+    reversed                 p_beyond ≤ 5% of one: a difference beyond the margin, whatever its sign.
+    undecided                else: a mean may differ from 0 and matter or not.
+    """
+    said = [one_of("word", word, WORDS) for word in words]
+    if not said:
+        raise ValueError("words must be at least one, got none")
+    if "not run" in said:
+        return "not run"
+    if set(said) == {"no practical difference"}:
+        return "no practical difference"
+    if "mixed" in said:
+        return "mixed"
+    return "reversed" if any(p <= ALPHA for p in p_beyond) else "undecided"
 
 
 def _evidence(average: Average, units: Units, *, sampled: bool) -> Evidence:

@@ -145,11 +145,22 @@ def _ppo() -> list[Asked]:
 def verdict(frames: Frames) -> list[Judged]:
     """Return the answers on all statements, from the frames that are there.
 
-    Judged are the numbers of ``pretrained_runs.looks_of`` once per run, at its last look or at equal KL by the rules of
-    ``pretrained_levels``, ``at_equal_kl`` and ``over_shared_kl``; of logs and held-out pairs the numbers that the
-    laptop run is judged by.
+    Judged are the numbers of ``pretrained_runs.looks_of`` once per run, at its last look or at equal KL; of logs and
+    held-out pairs the numbers that the laptop run is judged by. Equal KL has two rules. In both, a training's path has
+    its looks in their order, without those that set no new maximum of KL, its end among them where KL has fallen.
+
+    At declared levels (``at_equal_kl``): the path begins at the reference, with KL 0; values are interpolated linearly
+    in √KL at each level up to its greatest KL, and averaged over a loss's paths at all β that reach the level. A level
+    counts where both losses have it in at least half of the seeds that both have, and in two.
+
+    Over shared KL (``over_shared_kl``): the path begins at its first look. bDPO at β is paired with DPO at β/2 and bDPO
+    at 2β with DPO at β, or each with length-weighted DPO at its own β. A pair shares the KL from the larger one of
+    their first looks to the smaller one of their greatest; values are linear between looks in √KL, those that are
+    log-probabilities in KL, and averaged over that power of KL, then over the pairs that share any. Every seed must
+    have such a pair.
     """
     runs = Runs(frames)
+    runs.check()
     return [one.answered(runs) for one in asked()]
 
 

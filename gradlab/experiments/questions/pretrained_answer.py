@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from gradlab.experiments.questions import pretrained_predictions
@@ -58,17 +59,21 @@ def task_in_words(runs: Runs, task: str) -> str:
     unit = value.unit
 
     def size(number: Sequence[float] | None) -> str:
-        if number is None:
-            return "no KL in which every seed has both"
+        assert number is not None
         effect, low, high = map(unit.signed, number)
         return f"{effect} [{low}, {high}]".replace("-", "−")
+
+    def beside(name: str, number: Sequence[float] | None) -> str:
+        if number is None:
+            return f"nothing of {name}, with which no KL is shared in every seed"
+        return f"{size(number)} from {name}"
 
     return (
         f"{where}: under the reference the share of tokens explains {explained:.0%} of the variance of λ, and in the "
         f"median held-out pair bDPO corrects {corrected:.1%} of the imbalance. In {unit.words}, bDPO differs by "
         f"{size(gain)} from DPO at one β, by {size(half)} from DPO at β/2 and by {size(length)} from length-weighted "
-        f"DPO; over the KL in which both were looked at: {size(equal['dpo'])} from DPO of equal effective β, "
-        f"{size(equal[LENGTH])} from length-weighted DPO (95% intervals over three seeds)."
+        f"DPO; over the KL in which both were looked at: {beside('DPO of equal effective β', equal['dpo'])}, "
+        f"{beside('length-weighted DPO', equal[LENGTH])} (95% intervals over three seeds)."
         f"{_beside_length(ends, unit.signed) if task == 'hh' else ''} {_sides(runs, task)} {_minutes(runs, task)}"
     )
 
@@ -93,11 +98,13 @@ def _sides(runs: Runs, task: str) -> str:
 def _minutes(runs: Runs, task: str) -> str:
     """Return how long the core's trainings took, in words."""
     taken = of_task(runs.seconds, task)
-    minutes = taken.loc[taken["method"].isin(CORE), "seconds"].to_numpy() / 60
+    every = taken.loc[taken["method"].isin(CORE), "seconds"].to_numpy() / 60
+    minutes = every[every >= np.median(every) / 2]
+    resumed = len(every) - len(minutes)
+    without = f", without {resumed} of {len(every)}, of which only the last process was timed" if resumed else ""
     return (
-        f"A training took {minutes.min():.0f} to {minutes.max():.0f} minutes of one core, {minutes.mean():.0f} on "
-        "average, beside others on the same machine; of one that was stopped and resumed, its last process counts "
-        "alone."
+        f"A training took {minutes.min():.0f} to {minutes.max():.0f} minutes of one core, {np.median(minutes):.0f} in "
+        f"the median, beside others on the same machine{without}."
     )
 
 

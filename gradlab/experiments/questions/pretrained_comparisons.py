@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gradlab.experiments.contrasts import Contrast, Judged, Role, Unit, not_run
-from gradlab.experiments.questions.pretrained_levels import PARTNERS, at_equal_kl, both, over_shared_kl
+from gradlab.experiments.questions.pretrained_levels import (
+    PARTNERS,
+    at_equal_kl,
+    below_first_look,
+    both,
+    ends_left_out,
+    over_shared_kl,
+)
 from gradlab.experiments.questions.pretrained_runs import (
     FAMILIES,
     LONGEST,
@@ -42,7 +49,7 @@ class Value:
     more: str
     less: str
     lower_is_better: bool = False
-    power: float = 0.5  # of KL, in which it grows evenly from the reference on
+    power: float = 0.5  # of KL, in which it is linear between looks over shared KL; at declared levels all take √KL
 
 
 REWARD = Value(
@@ -97,6 +104,7 @@ class Asked:
     methods: tuple[str, ...]
     frame: Callable[[Runs], pd.DataFrame]
     judge: Callable[[pd.DataFrame, Contrast], Judged] = lambda frame, contrast: contrast.judged(frame)
+    about: Callable[[Runs, pd.DataFrame], str] = lambda runs, frame: ""  # for a reader: which looks were read
 
     def answered(self, runs: Runs) -> Judged:
         """Return the answer, or that it was not run and how many of its runs there are."""
@@ -105,9 +113,10 @@ class Asked:
             return not_run(self.contrast, f"{lacking}.")
         frame = self.frame(runs)
         if not len(frame):
-            few = "The runs are there, but too few seeds have the number for both"
+            few = "All runs are there, but too few seeds have the number for both"
             return not_run(self.contrast, f"{few}{self._reached(runs)}.")
-        return self.judge(frame, self.contrast)
+        answer, about = self.judge(frame, self.contrast), self.about(runs, frame)
+        return replace(answer, note="; ".join(filter(None, (answer.note, about))))
 
     def _reached(self, runs: Runs) -> str:
         """Return the KL at which each method was looked at after the reference, in words; "" where it does not tell."""
@@ -130,7 +139,15 @@ def at_the_end(
         ends = ends[ends.groupby("seed")["method"].transform("nunique") == 2]
         return ends if ends["seed"].nunique() > 1 else ends.iloc[:0]
 
-    return Asked(contrast, task, (REFERENCE, method, baseline), frame)
+    def about(_: Runs, frame: pd.DataFrame) -> str:
+        """Return both methods' own means, where the value is a change from the reference."""
+        means = frame.groupby("method")[value.column].mean()
+        ours, theirs = (value.unit.signed(means[name]) for name in (method, baseline))
+        return f"{changes[value.column]} by {NAMES[method]} {ours}, by {NAMES[baseline]} {theirs}"
+
+    changes = {ELSEWHERE.column: "taken", WINNERS.column: "moved", MOVED.column: "moved"}
+    told = about if value.column in changes else lambda *_: ""
+    return Asked(contrast, task, (REFERENCE, method, baseline), frame, about=told)
 
 
 def at_levels(
@@ -144,7 +161,13 @@ def at_levels(
         looks = of_task(runs.looks, task)
         return both(at_equal_kl(looks[looks["method"].isin(needed)], [value.column]), method, baseline)
 
-    return Asked(replace(contrast, complete=False), task, needed, frame)
+    def about(runs: Runs, frame: pd.DataFrame) -> str:
+        """Return how many values lie on the line from the reference to the first look."""
+        looks = of_task(runs.looks, task)
+        below, of = below_first_look(looks[looks["method"].isin(needed)], frame["kl"].unique().tolist())
+        return f"{below} of {of} values of a training at a level lie on the line from the reference to its first look"
+
+    return Asked(replace(contrast, complete=False), task, needed, frame, about=about)
 
 
 def over_kl(
@@ -158,7 +181,13 @@ def over_kl(
         looks = of_task(runs.looks, task)
         return over_shared_kl(looks[looks["method"].isin(needed)], value.column, method, baseline, value.power)
 
-    return Asked(contrast, task, needed, frame)
+    def about(runs: Runs, _: pd.DataFrame) -> str:
+        """Return how many trainings' ends are not among the looks that are compared."""
+        looks = of_task(runs.looks, task)
+        fallen, of = ends_left_out(looks[looks["method"].isin(set(needed) - {REFERENCE})])
+        return f"the ends of {fallen} of {of} trainings are left out, as their KL was larger before" if fallen else ""
+
+    return Asked(contrast, task, needed, frame, about=about)
 
 
 def at_one_kl(claim: str, task: str, value: Value, baseline: str, role: Role, co_primaries: int = 1) -> list[Asked]:

@@ -51,6 +51,24 @@ def both(levels: pd.DataFrame, method: str, baseline: str) -> pd.DataFrame:
     return overlap(levels, method, baseline, ["task", "kl"])
 
 
+def below_first_look(looks: pd.DataFrame, levels: list[float]) -> tuple[int, int]:
+    """Return how many values at these levels lie before a training's first look, and how many values there are.
+
+    A training has a value at each level up to its greatest KL, see ``at_equal_kl``.
+    """
+    paths = looks[looks["step"] > 0].sort_values("step").groupby(["method", "seed"])["kl"]
+    first, greatest = (ends.to_numpy(float)[:, None] for ends in (paths.first(), paths.max()))
+    there = greatest >= np.array(levels)
+    return int((there & (first > np.array(levels))).sum()), int(there.sum())
+
+
+def ends_left_out(looks: pd.DataFrame) -> tuple[int, int]:
+    """Return how many trainings' last looks set no new maximum of KL, and how many trainings there are."""
+    trained = looks[looks["step"] > 0].sort_values("step").groupby(["method", "seed"])["kl"]
+    left_out = [not (path.iloc[-1] > path.iloc[:-1].max()) if len(path) > 1 else False for _, path in trained]
+    return sum(left_out), len(left_out)
+
+
 def over_shared_kl(looks: pd.DataFrame, value: str, method: str, baseline: str, power: float) -> pd.DataFrame:
     """Return two methods' values over the KL in which both were looked at, one row per task, method and seed.
 

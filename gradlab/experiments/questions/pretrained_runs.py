@@ -61,6 +61,28 @@ class Runs:
 
     frames: Mapping[str, pd.DataFrame]
 
+    def check(self) -> None:
+        """Raise ValueError in one line where a frame is not the run of its name, or lacks a look or held-out pairs.
+
+        Runs of a task end at one step, and all runs of a seed have its held-out pairs, with their reference's log π up
+        to what another processor rounds otherwise.
+        """
+        ends: dict[str, tuple[int, str]] = {}
+        held_out: dict[tuple[str, int], tuple[pd.DataFrame, str]] = {}
+        for name, frame in self.frames.items():
+            if [unit(*run) for run in frame[["task", "method", "seed"]].drop_duplicates().to_numpy()] != [name]:
+                raise ValueError(f"{name} must have the rows of this run, and of no other")
+            task, method, seed = frame[["task", "method", "seed"]].iloc[0]
+            pairs = last(frame[frame["kind"] == "pair"]).sort_values("index").reset_index(drop=True)
+            if method != REFERENCE:
+                end, of = ends.setdefault(task, (int(pairs["step"].iloc[0]), name))
+                if end != pairs["step"].iloc[0]:
+                    raise ValueError(f"{name} must end at step {end}, as {of} does, got {pairs['step'].iloc[0]}")
+            first, of = held_out.setdefault((task, seed), (pairs, name))
+            columns = ["index", "win_len", "lose_len", "ref_win", "ref_lose"]
+            if len(first) != len(pairs) or not np.allclose(first[columns], pairs[columns], rtol=0, atol=0.05):
+                raise ValueError(f"{name} must have the held-out pairs of {of} and their log π_ref, got others")
+
     def lacking(self, task: str, methods: Iterable[str]) -> str:
         """Return "n of m runs" where some of these runs are not there; empty where all are."""
         wanted = units(task, methods)

@@ -44,6 +44,7 @@ class Claim:
     measurements  committed measurements that judge the claim, see ``gradlab.experiments.MEASURED``; without
                   experiments, the claim rests on the first.
     needs         what is needed to judge the claim, where it has neither.
+    no_difference  the claim is that there is no difference beyond the margin, so *no practical difference* confirms it.
     not_run       statements that were declared and that nobody has measured.
     source        whose claim it is; empty for the paper's.
     predicted     our expectation before the first run, where it was written down.
@@ -58,6 +59,7 @@ class Claim:
     experiments: tuple[str, ...] = ()
     measurements: tuple[str, ...] = ()
     needs: str = ""
+    no_difference: bool = False
     not_run: tuple[Contrast, ...] = ()
     source: str = ""
     predicted: str = ""
@@ -362,6 +364,7 @@ CLAIMS: dict[str, Claim] = {
         f"bDPO's must be equivalent to 0 within log {1 + cost.ALLOWED:g}, by both one-sided tests. So the word “no "
         "practical difference” is the one that confirms this claim. Robustness: whole steps of another small language "
         "model. Context, which judges nothing: steps in the lab, the loss alone, and peak memory.",
+        no_difference=True,
         changes=f"Whole steps that differ by more than {cost.ALLOWED:.0%}.",
         measurements=("trainer-overhead", "overhead"),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradlab.experiments.contrasts import Contrast, Judged
-from gradlab.experiments.report.verdicts import NOT_JUDGED, NOT_RUN, Settled, primaries
+from gradlab.experiments.report.verdicts import EQUAL, NOT_JUDGED, NOT_RUN, Settled, primaries
 
 LEVELS = ("none", "low", "medium", "high", "certain")
 
@@ -16,9 +16,10 @@ def confidence(settled: Sequence[Settled], gap: str = "") -> tuple[str, str]:
     gap  what lies between the worlds of the claims and what was asked; empty where nothing does.
 
     - ``none``: a claim was not run, or not judged.
-    - ``low``: a primary is undecided.
+    - ``low``: a primary is undecided, or such a claim is.
     - ``medium``: a primary is mixed, or its interval ends less than half a margin from the line at which its word would
-      change. That line is 0, for *no practical difference* the margin.
+      change. That line is 0; for *no practical difference*, and where a claim of no difference is *reversed*, it is the
+      margin.
     - ``high``: the interval of every primary keeps half a margin, or more, from that line.
     - ``certain``: every primary is proved or refuted.
 
@@ -40,15 +41,18 @@ def _of_claim(one: Settled) -> list[tuple[str, str]]:
     """Return how sure each primary of a claim is, and why."""
     if one.word in (NOT_RUN, NOT_JUDGED):
         return [("none", f"{one.name} is {one.word}")]
-    return [_of_row(row, one.name) for row in primaries(one.rows, "stated") or one.of("primary")]
+    family = primaries(one.rows, "stated") or one.of("primary")
+    return [_of_row(row, one.name, no_difference=one.claim.no_difference) for row in family]
 
 
-def _of_row(row: Judged, claim: str) -> tuple[str, str]:
+def _of_row(row: Judged, claim: str, *, no_difference: bool) -> tuple[str, str]:
     said = f"{claim}{f' ({row.statement.label})' if row.statement.label else ''} has the word *{row.word}*"
     if row.word in ("proved", "refuted"):
         return "certain", said
     slack = _slack(row)
-    if row.word in ("undecided", NOT_RUN):
+    if no_difference and slack is not None and row.word != EQUAL:
+        slack -= 1  # from the margin, and not from 0
+    if row.word in ("undecided", NOT_RUN) or (no_difference and slack is not None and slack < 0):
         return "low", said
     if slack is None:
         return "medium", said
@@ -65,4 +69,4 @@ def _slack(row: Judged) -> float | None:
         return None
     nearest = min(abs(row.low), abs(row.high)) / row.statement.margin
     farthest = max(abs(row.low), abs(row.high)) / row.statement.margin
-    return 1 - farthest if row.word == "no practical difference" else nearest
+    return 1 - farthest if row.word == EQUAL else nearest

@@ -136,7 +136,7 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         ),
         measured=(_of_pairs(scale_answer.in_language_models), pretrained_answer.in_words),
         changes="More language models trained with length-weighted DPO beside bDPO, which shows what balance is left: "
-        f"the runs of the pretrained model that are still open (`{pretrained.COMMAND}`), further seeds of it, and a "
+        f"further seeds of the pretrained model (`{pretrained.COMMAND}` runs those that are declared), and a "
         "model of 7 billion parameters, for which a plan is frozen (docs/how-to/seven-billion.md).",
         gap="it is asked of large language models, and answered in the lab and with small ones",
         beside=(pretrained.CONTROL, pretrained.GAIN, pretrained.LIKELIHOOD),

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradlab.experiments.contrasts import Contrast, Judged
-from gradlab.experiments.report.verdicts import Settled, primaries
+from gradlab.experiments.report.verdicts import Settled, primaries, word_together
 from gradlab.stats.equivalence import mean_of_interval
 from gradlab.stats.population import states_of
-from gradlab.stats.words import Evidence, corrected, joint_word
+from gradlab.stats.words import Evidence, corrected
 
 MULTIPLES = {0.5: "half the margin", 1.0: "the margin", 2.0: "twice the margin"}
 
 
-def words_by_margin(family: Sequence[Judged]) -> dict[float, str]:
+def words_by_margin(family: Sequence[Judged], *, no_difference: bool = False) -> dict[float, str]:
     """Return the word on co-primaries together with each multiple of their margins, ``MULTIPLES``.
+
+    no_difference  of a claim that there is none.
 
     Effects, intervals and reversed units do not depend on the margin, so the answers are all that is needed. A word
     that a proof, or a rule of the question, has set stays.
@@ -23,14 +25,18 @@ def words_by_margin(family: Sequence[Judged]) -> dict[float, str]:
     found = {}
     for multiple in MULTIPLES:
         evidence = corrected([_evidence(row, multiple) for row in family])
-        found[multiple] = joint_word(row.corrected(one).word for row, one in zip(family, evidence, strict=True))
+        rows = [row.corrected(one) for row, one in zip(family, evidence, strict=True)]
+        found[multiple] = word_together(rows, no_difference=no_difference, multiple=multiple)
     return found
 
 
 def sentences(one: Settled) -> list[str]:
     """Return with which margins the word stays, as a sentence per population; none where nothing was measured."""
     families = {"As stated": primaries(one.rows, "stated"), "In worlds": primaries(one.rows, "worlds")}
-    return [f"{place} {_said(words_by_margin(rows))}" for place, rows in families.items() if any(map(_measured, rows))]
+    return [
+        f"{place} {_said(words_by_margin(rows, no_difference=one.claim.no_difference))}"
+        for place, rows in families.items() if any(map(_measured, rows))
+    ]  # fmt: skip
 
 
 def _said(words: dict[float, str]) -> str:

@@ -2,7 +2,9 @@
 
 - A claim's *word* is the word on its primaries in the population as stated; with several, Holm corrects over them, and
   the claim holds only as far as each of them does: see ``gradlab.stats.words.joint_word``. Where a claim is stated for
-  no cells, its primaries in worlds, or its cases, carry the word.
+  no cells, its primaries in worlds, or its cases, carry the word. A claim of no difference holds where every primary
+  is *no practical difference*, and is *reversed* by a difference beyond the margin, whatever its sign: see
+  ``gradlab.stats.words.word_of_no_difference``.
 - *Transported* is the word on its primaries in the worlds that a declared distribution draws, corrected likewise.
 - *Because of balancing* is the weakest word on the claim's controls that could explain the effect away: all its rows
   with the role *explains away* together, those on stated cells, those on worlds, those at equal KL, and those of
@@ -20,9 +22,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from gradlab.checks import one_of
 from gradlab.console import one_line
@@ -32,10 +37,11 @@ from gradlab.experiments.experiment import Experiment, Measurement
 from gradlab.experiments.frames import declared, frame_path, is_current
 from gradlab.experiments.report.claims import Claim
 from gradlab.experiments.report.sections import EVERY
-from gradlab.stats.words import Evidence, corrected, joint_word, weakest_word
+from gradlab.stats.equivalence import holm, mean_of_interval
+from gradlab.stats.words import Evidence, corrected, joint_word, weakest_word, word_of_no_difference
 from gradlab.store.artifacts import load_frame
 
-NOT_JUDGED, NOT_RUN = "not judged", "not run"
+NOT_JUDGED, NOT_RUN, EQUAL = "not judged", "not run", "no practical difference"
 # What a function of a frame raises where the frame lacks something.
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)
 
@@ -63,8 +69,14 @@ class Settled:
 
     @property
     def decisive(self) -> Judged | None:
-        """Return the weakest primary as stated, else of the worlds; None without primaries."""
-        return _weakest(primaries(self.rows, "stated") or self.of("primary"))
+        """Return the weakest primary as stated, else of the worlds; None without primaries.
+
+        Of a claim of no difference it is the one farthest from 0 in margins, of those that are not equivalent to 0.
+        """
+        family = primaries(self.rows, "stated") or self.of("primary")
+        if self.claim.no_difference and self.word in ("reversed", "undecided"):
+            return max((row for row in family if row.word != EQUAL), key=lambda row: abs(_in_margins(row)))
+        return _weakest(family)
 
     @property
     def in_worlds(self) -> Judged | None:
@@ -90,6 +102,8 @@ class Settled:
         if row is None:
             return self.why
         family = primaries(self.rows, "stated") or self.of("primary")
+        if self.claim.no_difference:
+            return row.sentence
         ahead = [one for one in family if one.word.startswith("holds")]
         if row.word == "reversed" and ahead:
             return f"{max(ahead, key=_in_margins).sentence}; but {row.sentence}"
@@ -99,13 +113,19 @@ class Settled:
     def why(self) -> str:
         """Return why the claim has no word; empty where it has one."""
         if self.word == NOT_RUN:
-            begun = next((row.note.removesuffix(".") for row in self.of("primary") if row.note), "")
-            begun = begun and (f"needs another part, with {begun} so far" if self._there else f"has {begun} so far")
-            needed = [begun, self.claim.needs,
+            needed = [self._begun, self.claim.needs,
                       *(EXPERIMENTS[name].needs for name in self.claim.experiments),
                       *(MEASURED[name].needs for name in self.claim.measurements)]  # fmt: skip
             return next(filter(None, needed), "needs a measurement that nobody has committed")
         return (lacking(self.frames) or "no row states it") if self.word == NOT_JUDGED else ""
+
+    @property
+    def _begun(self) -> str:
+        """Return what there is of a primary that was not run, in words; empty where nobody has said it."""
+        note = next((row.note.removesuffix(".") for row in self.of("primary") if row.word == NOT_RUN and row.note), "")
+        if not note.endswith(" runs"):
+            return note and f"has a part of which nothing is told: {note[0].lower()}{note[1:]}"
+        return f"needs another part, with {note} so far" if self._there else f"has {note} so far"
 
     def of(self, role: str) -> list[Judged]:
         """Return the rows of a role, in the order of the experiments."""
@@ -238,15 +258,33 @@ def _settled(name: str, rows: Sequence[Judged], frames: Mapping[str, str]) -> Se
     rows.sort(key=lambda row: ROLES.index(row.role))
     if rows and rows[0].role != "primary":
         raise ValueError(f"{name} must have a primary, got rows of {', '.join(sorted({row.role for row in rows}))}")
-    stated, worlds = ([row.word for row in primaries(rows, population)] for population in ("stated", "worlds"))
+    stated, worlds = (primaries(rows, population) for population in ("stated", "worlds"))
     controls = [row.word for row in controls_of(rows) if row.word != NOT_RUN]
     never_run = set(states.values()) <= {"missing"} and set(states) <= set(long_experiments())
     unsettled = NOT_RUN if never_run else NOT_JUDGED
-    word = joint_word(stated or worlds) if rows else unsettled
+    together = functools.partial(word_together, no_difference=claim.no_difference)
+    word = together(stated or worlds) if rows else unsettled
     return Settled(
-        name, claim, word, joint_word(worlds) if worlds and stated else "", weakest_word(controls) if controls else "",
+        name, claim, word, together(worlds) if worlds and stated else "", weakest_word(controls) if controls else "",
         tuple(rows), states, measured,
     )  # fmt: skip
+
+
+def word_together(family: Sequence[Judged], *, no_difference: bool, multiple: float = 1.0) -> str:
+    """Return the word on co-primaries together, whose words are corrected, with a multiple of their margins."""
+    words = [row.word for row in family]
+    if not no_difference or NOT_RUN in words:
+        return joint_word(words)
+    return word_of_no_difference(words, holm(np.array([_p_beyond(row, multiple) for row in family])))
+
+
+def _p_beyond(row: Judged, multiple: float) -> float:
+    """Return the p-value of a mean effect beyond the margin, either way."""
+    assert isinstance(row.statement, Contrast)
+    margin = multiple * row.statement.margin
+    freedom = (row.replicates if row.population == "worlds" else row.seeds) - 1
+    mean = mean_of_interval(row.effect, row.low, row.high, freedom)
+    return min(1.0, 2 * float(min(mean.p_above(margin), mean.p_below(-margin))))
 
 
 def _corrected(family: Sequence[Judged]) -> list[Judged]:
@@ -256,4 +294,7 @@ def _corrected(family: Sequence[Judged]) -> list[Judged]:
     """
     unknown = Evidence(units=1)  # its p-values are NaN
     evidence = corrected([unknown if row.word == NOT_RUN else row.evidence for row in family])
-    return [row if row.word == NOT_RUN else row.corrected(one) for row, one in zip(family, evidence, strict=True)]
+    return [
+        row if row.word == NOT_RUN else row.corrected(one, len(family))
+        for row, one in zip(family, evidence, strict=True)
+    ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from gradlab.store.provenance import fingerprint
 TASKS: dict[str, RealTask] = {task.name: task for task in (KnownTask(), PairsTask())}
 MICRO = 16  # rows that are scored at a time
 _MARK = "key.txt"  # in a run's folder: the key of its frame
+_SECONDS = "seconds.txt"  # there: how long processes have worked on it
 _NAMING = ("methods", "beyond", "seeds", "per_method")  # settings that name units, or count for some of them alone
 
 
@@ -101,17 +103,16 @@ def run_unit(task: str, method: str, seed: int, place: Place, until: float = mat
     """Train one method on one seed's pairs; return all looks and the log as one frame, with task, method and seed.
 
     Kinds of rows: those of the task's looks, ``log`` (one row per step), those of the task's ``about``, and ``run``
-    (the seconds of the whole unit). What the run wrote stays in its folder, so that to run it again trains nothing;
-    what a run with another key left there is removed.
+    (the seconds of the whole unit, those of processes that were stopped among them). What the run wrote stays in its
+    folder, so that to run it again trains nothing; what a run with another key left there is removed.
 
     until  when to stop, in seconds as ``time.time`` counts them; None is returned then, and the next call goes on.
     """
     if time.time() >= until:
         return None
-    began = time.perf_counter()
     unit, folder = Unit(TASKS[task], method, seed), _folder(task, method, seed, place)
     _begin(folder, key_of(unit, place))
-    with quietly(folder.parent / f"{method}.txt"):
+    with _timed(folder) as seconds, quietly(folder.parent / f"{method}.txt"):
         settings = dataclasses.replace(unit.task.training(place, method, seed), out=folder)
         looks = _Looks(unit, place, settings, folder, until)
         if method == REFERENCE:
@@ -127,9 +128,24 @@ def run_unit(task: str, method: str, seed: int, place: Place, until: float = mat
             log = read_log(folder / settings.names[0] / LOG)
             frames = [*looks.frames(unit.task.of(place)["looks"]), log.assign(kind="log")]
             frames += [pd.DataFrame([row]) for row in unit.task.about(place, method, seed)]
-    seconds = pd.DataFrame({"kind": ["run"], "seconds": [time.perf_counter() - began]})
-    frame = pd.concat([*frames, seconds], ignore_index=True)
+    run = pd.DataFrame({"kind": ["run"], "seconds": [seconds()]})
+    frame = pd.concat([*frames, run], ignore_index=True)
     return in_single(frame).assign(task=task, method=method, seed=seed)
+
+
+@contextlib.contextmanager
+def _timed(folder: Path) -> Iterator[Callable[[], float]]:
+    """Give a clock of all processes that have worked on a run; a process that is killed leaves no time."""
+    file, began = folder / _SECONDS, time.perf_counter()
+    before = float(file.read_text("utf-8")) if file.exists() else 0.0
+
+    def seconds() -> float:
+        return before + time.perf_counter() - began
+
+    try:
+        yield seconds
+    finally:
+        write_whole({file: f"{seconds():.3f}"})
 
 
 def _folder(task: str, method: str, seed: int, place: Place) -> Path:

@@ -129,6 +129,6 @@ _NOTES = [
     "the samples of the task of tokens, the length's slope holds both, and the rings lie between the two readings.",
     "- Fatigue and carelessness draw a rate towards one half. They can hide a difference; they make none.",
     "- How the samples of the task of tokens were made stands in `scripts/record_study_samples.py` and in "
-    "`figures/study/tokens.json`; those of openings follow when runs of DPO and Balanced-DPO on the pretrained model "
-    "are committed, and are picked up by themselves.",
+    "`figures/study/tokens.json`; those of openings are what DPO and Balanced-DPO on the pretrained "
+    "model have sampled, in `figures/llm/real`.",
 ]  # fmt: skip
