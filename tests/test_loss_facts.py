@@ -278,6 +278,21 @@ REFUSED = {
     ),
     "no defaults": (Demanding, r"Demanding must have a default for every hyper-parameter \(width is needed\)"),
     "taken": (other(name="dpo"), r"name of Other must be one that no registered loss has, got 'dpo'"),
+    "taken by a loss of batches": (other(name="kto"), r"name of Other must be one that .* has, got 'kto'"),
+    "reads lengths": (
+        logistic(margin=lambda self, logps: logps.win_logratio / logps.win_len, needs_lengths=False),
+        r"needs_lengths of Other must be True, as made-up pairs show, got False",
+    ),
+    "reads the reference": (logistic(needs_reference=False), r"needs_reference of Other must be True, as made-up"),
+    "lowers the winner": (
+        logistic(margin=lambda self, logps: -logps.win_logratio, winner_down=False),
+        r"winner_down of Other must be True, as made-up pairs show, got False",
+    ),
+    "raises the loser": (
+        logistic(margin=lambda self, logps: logps.lose_logratio, loser_up=False),
+        r"loser_up of Other must be True, as made-up pairs show, got False",
+    ),
+    "not bounded": (logistic(bounded_above=True), r"bounded_above of Other must be False, as made-up pairs show"),
     "two words": (other(name="my loss"), r"name of Other must be one word .*, got 'my loss'"),
     "two lines": (other(equation="a\nb"), r"equation of Other must be one line of text, got 'a\\nb'"),
     "no truth": (other(antisymmetric="no"), r"antisymmetric of Other must be True or False, got 'no'"),
@@ -297,7 +312,7 @@ REFUSED = {
         r"antisymmetric of Other must be False: its margin does not",
     ),
     "another start": (
-        logistic(margin=lambda self, logps: logps.win_logratio - logps.lose_logratio - 1),
+        logistic(margin=lambda self, logps: logps.win_logratio - logps.lose_logratio - 1, start_value=math.log(2)),
         r"start_value of Other must be its loss at π = π_ref, 1\.313\d+, got 0\.693\d+",
     ),
     "no weights": (

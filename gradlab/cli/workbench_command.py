@@ -80,10 +80,7 @@ class WorkbenchCommand:
         given = {}
         for key, value in named_texts("number", "NAME=NUMBER", self.number).items():
             given[key] = number_of(f"number {key}", float, value)
-        numbers = {**dict.fromkeys(free_names(self.formula), 1.0), **given}
-        for key in {"name", "expression"} & numbers.keys():  # arguments of formula_loss
-            raise ValueError(f"hyper-parameter of {self.name} must have a name with no other meaning, got {key!r}")
-        return formula_loss(self.name, self.formula, **numbers)
+        return formula_loss(self.name, self.formula, **{**dict.fromkeys(free_names(self.formula), 1.0), **given})
 
 
 def _check_free(folder: Path) -> None:

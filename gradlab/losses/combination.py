@@ -10,6 +10,9 @@ from torch import Tensor
 
 from gradlab.checks import between
 from gradlab.losses.pair import BatchLoss, PairLogps, PairLoss
+from gradlab.losses.registry import measured_facts
+
+_MEASURED = measured_facts()
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,16 @@ class WeightedLosses(BatchLoss):
 
     parts  losses with their weights, which are finite and not 0; one part or more.
 
-    ``beta``, by which trainers scale the rewards that they log, is that of the first part; 1 where it has none.
+    ``beta``, by which trainers scale the rewards that they log, is that of the first part; 1 where it has none. Signs
+    are measured at made-up pairs, as those of parts may cancel; a sum is bounded where all parts are.
     TypeError for a part that is no loss with a weight, ValueError for a weight out of range and for no parts.
     """
 
     parts: tuple[tuple[PairLoss | BatchLoss, float], ...]
 
     source = "ours (a weighted sum)"
+    winner_down = _MEASURED["winner_down"]
+    loser_up = _MEASURED["loser_up"]
 
     def __post_init__(self) -> None:
         if not isinstance(self.parts, tuple) or not self.parts:
@@ -72,9 +78,28 @@ class WeightedLosses(BatchLoss):
         return any(getattr(loss, "needs_lengths", False) for loss, _ in self.parts)
 
     @property
+    def needs_reference(self) -> bool:  # type: ignore[override]
+        """Return whether some part depends on the reference."""
+        return any(getattr(loss, "needs_reference", True) for loss, _ in self.parts)
+
+    @property
+    def bounded_below(self) -> bool:  # type: ignore[override]
+        """Return whether each part is bounded on the side that its weight turns down."""
+        return all(_is_bounded(loss, below=share > 0) for loss, share in self.parts)
+
+    @property
+    def bounded_above(self) -> bool:  # type: ignore[override]
+        """Return whether each part is bounded on the side that its weight turns up."""
+        return all(_is_bounded(loss, below=share < 0) for loss, share in self.parts)
+
+    @property
     def start_value(self) -> float | None:
         """Return the sum of the parts' starts; None where one is not known."""
         starts: list[Any] = [getattr(loss, "start_value", None) for loss, _ in self.parts]
         if any(start is None for start in starts):
             return None
         return sum(share * start for (_, share), start in zip(self.parts, starts, strict=True))
+
+
+def _is_bounded(loss: PairLoss | BatchLoss, *, below: bool) -> bool:
+    return getattr(loss, "bounded_below" if below else "bounded_above", False)

@@ -106,7 +106,7 @@ _OPERATORS: Mapping[type, Callable[[Any, Any], Any]] = {
 _SIGNS: Mapping[type, Callable[[Any], Any]] = {ast.UAdd: lambda a: a, ast.USub: lambda a: -a}
 
 
-def formula_loss(name: str, expression: str, **hyper: float) -> KnownLoss:
+def formula_loss(name: str, expression: str, /, **hyper: float) -> KnownLoss:
     """Register a loss that one line states, and return it: it trains, and menus, sweeps and explorers have it at once.
 
     name        of the loss, as ``register_loss`` asks. A formula of this name that was registered before is replaced.
@@ -128,7 +128,7 @@ def formula_loss(name: str, expression: str, **hyper: float) -> KnownLoss:
     return register_loss(unregistered(name, expression, **hyper))
 
 
-def unregistered(name: str, expression: str, **hyper: float) -> KnownLoss:
+def unregistered(name: str, expression: str, /, **hyper: float) -> KnownLoss:
     """Return the loss of a formula, and register nothing; arguments and errors as for ``formula_loss``."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"name of a formula must be one word, got {shown(name)}")

@@ -20,8 +20,20 @@ _TRL_BETA = MappingProxyType({"beta": 0.1})
 
 
 def grown(exponent: Tensor) -> Tensor:
-    """Return e^x; for x > 60 the tangent at e^60, which stays finite, and keeps a slope, in every precision."""
+    """Return e^x; for x > 60 the tangent at e^60, which stays finite, and keeps a slope, in all types but float16."""
     return exponent.clamp(max=_MOST).exp() + math.exp(_MOST) * F.relu(exponent - _MOST)
+
+
+def grown_power(log: Tensor, power: float) -> Tensor:
+    """Return (e^(px) − 1)/p of x and p, with the tangent of ``grown``; x for p = 0, within 1e-6.
+
+    A difference of such numbers needs no −1, which cancels; but e^(px)/p is 1/p and digits that rounding takes, where p
+    is small.
+    """
+    if abs(power) < 1e-6:
+        return log
+    exponent = power * log
+    return (exponent.clamp(max=_MOST).expm1() + math.exp(_MOST) * F.relu(exponent - _MOST)) / power
 
 
 class _Link(LogisticLoss):
@@ -89,9 +101,8 @@ class FDPO(_Link):
         return self.order == 1
 
     def link(self, log_ratio: Tensor) -> Tensor:
-        """Return u^(α−1)/(α − 1) of log u, since the −1 cancels; log u for α = 1, within 1e-6 as in TRL."""
-        power = self.order - 1
-        return log_ratio if abs(power) < 1e-6 else grown(power * log_ratio) / power
+        """Return (u^(α−1) − 1)/(α − 1) of log u; log u for α = 1, within 1e-6 as in TRL."""
+        return grown_power(log_ratio, self.order - 1)
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,8 @@ class KnownLoss(PairLoss, Protocol):
 class LogisticLoss(Facts, ABC):
     """The family −log σ(m): a subclass defines the margin m, and this class loss and slope.
 
-    The facts stated here hold for a margin that is 0 at π = π_ref; a subclass with another margin states its start.
+    The facts stated here hold for a margin that is 0 at π = π_ref; one of gradlab's with another margin states its
+    start, and those of a user's class are measured, unless it states them.
     """
 
     logistic = True

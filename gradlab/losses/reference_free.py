@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradlab.checks import between, keep_plain, positive
 from gradlab.losses.facts import BETA_RANGE, Facts, Look, Shipped, SliderRange, with_slider
-from gradlab.losses.links import grown
+from gradlab.losses.links import grown_power
 from gradlab.losses.pair import KnownLoss, LogisticLoss, PairLogps
 
 GAMMA_RANGE = SliderRange(0.0, 5.0, 0.05)
@@ -436,10 +436,8 @@ class AlphaPO(LogisticLoss):
         return self.beta * (win - lose) - self.gamma
 
     def _reward(self, mean: Tensor) -> Tensor:
-        """Return −p̄^(−a)/a of l̄, since 1/a cancels; l̄ for a = 0, within 1e-6."""
-        if abs(self.reward_shape) < 1e-6:
-            return mean
-        return grown(-self.reward_shape * mean) / -self.reward_shape
+        """Return (1 − p̄^(−a))/a of l̄; l̄ for a = 0, within 1e-6."""
+        return grown_power(mean, -self.reward_shape)
 
 
 FAMILY = "reference-free"

@@ -6,10 +6,9 @@ import math
 import numbers
 import re
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from types import CodeType, FunctionType
 from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints
 
 import torch
@@ -28,7 +27,7 @@ from gradlab.losses import (
     reference_free,
     reweighted,
 )
-from gradlab.losses.facts import PLAIN, Look, SliderRange
+from gradlab.losses.facts import PLAIN, Facts, Look, SliderRange
 from gradlab.losses.pair import (
     BatchLoss,
     DealtLoss,
@@ -50,7 +49,7 @@ BATCH_LOSSES: Mapping[str, Callable[..., BatchLoss]] = {
 }
 PAPER_LOSSES = ("dpo", "bdpo", "nbdpo", "nbdpo-symmetric")  # those that the paper is about: tables begin with them
 YOURS = "your losses"  # the family of losses that a user adds
-_OURS = frozenset(_LOSSES)
+_OURS = frozenset({*_LOSSES, *BATCH_LOSSES})
 _Loss = TypeVar("_Loss")
 
 
@@ -158,7 +157,8 @@ def register_loss(loss: _Loss) -> _Loss:
 
     loss  a frozen dataclass as ``PairLoss`` describes it (``@register_loss`` works as its decorator), or an instance,
           whose values are then the defaults. Facts of ``KnownLoss`` that the class does not state are added to it: the
-          label is the name, the start is measured by calling the loss, λ_w may lie anywhere in [0, 1].
+          label is the name, the start, signs, bounds and what the loss reads are measured by calling it, λ_w may lie
+          anywhere in [0, 1]. What ``LogisticLoss`` and ``BatchLoss`` have by default is not stated.
 
     A class that is registered again, as by a notebook's cell that is run twice, replaces the former one.
 
@@ -168,7 +168,7 @@ def register_loss(loss: _Loss) -> _Loss:
     """
     kind, ready = loss if isinstance(loss, type) else type(loss), checked(loss)
     former = _LOSSES.get(ready.name)
-    if former is not None and (ready.name in _OURS or _home(type(former())) != _home(kind)):
+    if ready.name in _OURS or (former is not None and _home(type(former())) != _home(kind)):
         raise ValueError(f"name of {kind.__name__} must be one that no registered loss has, got {ready.name!r}")
     make: Any = kind if isinstance(loss, type) else partial(replace, ready)
     _LOSSES[ready.name] = make
@@ -201,9 +201,12 @@ def measured_facts() -> dict[str, property]:
 
 
 def measure_facts(kind: type) -> None:
-    """Add to a class the facts that it does not state, measured."""
+    """Add to a user's class the facts that neither it nor a base of its own states, measured."""
+    if kind.__module__.startswith("gradlab."):
+        return
+    stated = {name for base in kind.__mro__ if base not in _USUAL for name in vars(base)}
     for fact, measured in measured_facts().items():
-        if not hasattr(kind, fact):
+        if fact not in stated:
             setattr(kind, fact, measured)
 
 
@@ -228,64 +231,10 @@ def users_losses(names: Iterable[str]) -> list[KnownLoss]:
 
 
 def restore_losses(losses: Iterable[KnownLoss]) -> None:
-    """Register what ``users_losses`` gave in another process, unless it is registered here already."""
+    """Register what ``users_losses`` gave in another process, unless it is registered here with the same numbers."""
     for loss in losses:
-        if loss.name not in _LOSSES or type(_LOSSES[loss.name]()) is not type(loss):
+        if loss.name not in _LOSSES or _LOSSES[loss.name]() != loss:
             register_loss(loss)
-
-
-def definition(loss: PairLoss) -> str:
-    """Return what a user's loss computes, as text: its numbers, and the code of its class and of the bases of that.
-
-    Functions, numbers and texts of the same module that this code names are part of it, those of other modules are not.
-    """
-    bases = [kind for kind in type(loss).__mro__ if kind is not object and not kind.__module__.startswith("gradlab.")]
-    written: list[Any] = []
-    for kind in bases:
-        for name, member in sorted(vars(kind).items()):
-            if not name.startswith("__") or name == "__call__":
-                written += [(kind.__qualname__, name, number) for number in (member,) if _is_number(number)]
-                written += [(kind.__qualname__, name, _written(function, {})) for function in _functions(member)]
-    return repr((repr(loss), written))
-
-
-def _functions(member: Any) -> list[FunctionType]:
-    """Return the function of a method, a static or class method, or a property; of anything else, none."""
-    functions = (getattr(member, "__func__", None), getattr(member, "fget", None), member)
-    return [function for function in functions if isinstance(function, FunctionType)]
-
-
-def _written(function: FunctionType, seen: dict[FunctionType, None]) -> list[Any]:
-    """Return the code of a function, with the numbers, texts and functions of its module that it names."""
-    seen[function] = None
-    code, near = function.__code__, function.__globals__
-    parts: list[Any] = [code.co_code.hex(), _constants(code), code.co_names]
-    for name in sorted(_names(code) & near.keys()):
-        value = near[name]
-        if isinstance(value, FunctionType) and value.__module__ == function.__module__:
-            parts += [(name, _written(value, seen))] if value not in seen else []
-        elif _is_number(value) or isinstance(value, str):
-            parts.append((name, value))
-    return parts
-
-
-def _names(code: CodeType) -> set[str]:
-    """Return the names that a function's code uses, also in functions inside it."""
-    inside = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return {*code.co_names}.union(*map(_names, inside))
-
-
-def _is_number(value: Any) -> bool:
-    """Return whether a value is a number, or a tuple of numbers."""
-    return isinstance(value, numbers.Real) or (isinstance(value, tuple) and all(map(_is_number, value)))
-
-
-def _constants(code: CodeType) -> tuple[str, ...]:
-    """Return the constants of a function's code, with the code of functions inside it."""
-    return tuple(
-        repr((constant.co_code.hex(), _constants(constant))) if isinstance(constant, CodeType) else repr(constant)
-        for constant in code.co_consts
-    )
 
 
 def measured_start(loss: PairLoss) -> float | None:
@@ -319,8 +268,8 @@ _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "bounded_above": lambda loss: _is_bounded(loss, below=False),
     "needs_lengths": lambda loss: _fails(loss, _without_lengths(_examples())),
     "needs_reference": lambda loss: not torch.equal(loss(_examples()), loss(_at_reference(_examples()))),
-    "winner_down": lambda loss: bool((slopes(loss, _examples())[0] > 0).any()),
-    "loser_up": lambda loss: bool((slopes(loss, _examples())[1] < 0).any()),
+    "winner_down": lambda loss: any(bool((slopes(loss, pairs)[0] > _ROUNDING).any()) for pairs in _many_sizes()),
+    "loser_up": lambda loss: any(bool((slopes(loss, pairs)[1] < -_ROUNDING).any()) for pairs in _many_sizes()),
     "optimum": lambda loss: "",
     "rho": lambda loss: "",
     "convention": lambda loss: "",
@@ -330,6 +279,10 @@ _DEFAULTS: dict[str, Callable[[Any], Any]] = {
     "look": lambda loss: PLAIN,
 }
 _OWED = ("name", "equation", "source", "antisymmetric")
+_SIGNS = ("needs_lengths", "needs_reference", "winner_down", "loser_up")
+_BOUNDS = ("bounded_below", "bounded_above")
+_USUAL = (Facts, LogisticLoss, BatchLoss, DealtLoss)  # bases whose facts are the usual ones, not those of a loss
+_ROUNDING = 1e-12  # slopes of the made-up pairs that are smaller have no sign
 
 
 def _check_class(kind: type) -> None:
@@ -426,9 +379,13 @@ def _check_facts(title: str, loss: KnownLoss) -> None:
     ends = loss.weight_range
     if not _is_share_range(ends):
         raise ValueError(f"weight_range of {title} must be two numbers in [0, 1], the least first, got {ends!r}")
-    for fact in ("constant_weight", "logistic", "bounded_below", "bounded_above"):
+    for fact in ("constant_weight", "logistic", *_SIGNS, *_BOUNDS):
         if not isinstance(getattr(loss, fact), bool):
             raise ValueError(f"{fact} of {title} must be True or False, got {getattr(loss, fact)!r}")
+    for facts, wrong in ((_SIGNS, False), (_BOUNDS, True)):  # made-up pairs can refute these, and not the opposite
+        for fact in facts:
+            if getattr(loss, fact) is wrong and _DEFAULTS[fact](loss) is not wrong:
+                raise ValueError(f"{fact} of {title} must be {not wrong}, as made-up pairs show, got {wrong}")
     weight = _win_weights(loss)
     outside = weight[(weight < ends[0] - 1e-9) | (weight > ends[1] + 1e-9)]
     if len(outside):
@@ -465,9 +422,15 @@ def _examples() -> PairLogps:
 
 def never_negative(loss: PairLoss | BatchLoss) -> bool:
     """Return whether a loss is at least 0 at made-up pairs of many sizes, whichever side wins, and at the reference."""
-    examples = (_scaled(_examples(), factor) for factor in (1e-3, 0.03, 0.3, 1.0, 10.0, 1e3))
-    values = (loss(pairs) for one in examples for pairs in (one, one.swapped(), _at_reference(one)))
+    values = (loss(pairs) for pairs in _many_sizes())
     return all(bool((value[~value.isnan()] >= -1e-9).all()) for value in values)
+
+
+def _many_sizes() -> Iterator[PairLogps]:
+    """Yield made-up pairs of many sizes, whichever side wins, and at the reference."""
+    for factor in (1e-3, 0.03, 0.3, 1.0, 10.0, 1e3):
+        pairs = _scaled(_examples(), factor)
+        yield from (pairs, pairs.swapped(), _at_reference(pairs))
 
 
 def _is_bounded(loss: PairLoss, *, below: bool) -> bool:

@@ -27,7 +27,7 @@ from gradlab.lab.fit import fit
 from gradlab.lab.samplers import NoWeight
 from gradlab.lab.training import Training
 from gradlab.lab.world import World, gaussian_world
-from gradlab.losses import PAIR_LOSSES, PairLoss, register_loss
+from gradlab.losses import PairLoss
 from gradlab.losses.definition import definition
 from gradlab.losses.pair import KnownLoss
 from gradlab.losses.registry import restore_losses, users_losses
@@ -138,7 +138,7 @@ def train_block(settings: pd.DataFrame, losses: Sequence[KnownLoss] = ()) -> pd.
 
     losses  those that a user has registered, since the process that trains may be another one.
     """
-    _restore(losses)
+    restore_losses(losses)
     runs = list(rows_of(settings))
     seeds = [run.get("seed", 0) for run in runs]
     worlds = [gaussian_world(**world_arguments(run), seed=seed) for run, seed in zip(runs, seeds, strict=True)]
@@ -149,14 +149,6 @@ def train_block(settings: pd.DataFrame, losses: Sequence[KnownLoss] = ()) -> pd.
     runs, error = history["run"], history["error"].astype("string")
     numbers = history.reindex(columns=["step", *_metrics()]).rename(columns=_RENAMED).assign(error=error)
     return settings.iloc[runs].reset_index(drop=True).join(numbers.reset_index(drop=True))
-
-
-def _restore(losses: Sequence[KnownLoss]) -> None:
-    """Register losses of another process, also in place of one that a former sweep left here with other defaults."""
-    restore_losses(losses)
-    for loss in losses:
-        if PAIR_LOSSES[loss.name]() != loss:
-            register_loss(loss)
 
 
 def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], training: Training) -> pd.DataFrame:
