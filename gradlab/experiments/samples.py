@@ -6,8 +6,9 @@ did not change the numbers either.
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pandas as pd
 
 from gradlab.experiments import frames
 from gradlab.experiments.experiment import Experiment, Settings
+from gradlab.lab.training import Training
 from gradlab.store.artifacts import load_frame
 from gradlab.store.pool import run_parts
 from gradlab.store.stamps import read_stamp, write_stamp
@@ -91,14 +93,35 @@ def check_long(
         return [f"{error}; restore it, or {again}"]
     if manifest.get("key") != frames.frame_key(experiment, quick):
         return [f"it is of other settings or another version than the code's, {experiment.version}; {again}"]
-    key, picked = frames.sources_key(experiment), experiment.sample
-    if picked is None:
+    if experiment.sample is None:
         return []
+    key, picked = frames.sources_key(experiment), experiment.sample(frames.declared(experiment, quick))
     return check(
         stamp_of(experiment, data), f"{manifest['sha256']} {key}",
-        lambda: _differences(experiment, frame, manifest, picked(frames.declared(experiment, quick)), quick, workers),
-        f"raise its version and {again}", fresh=fresh,
+        lambda: _differences(experiment, frame, manifest, picked, quick, workers),
+        f"raise its version and {again}", fresh=fresh, rounding=functools.partial(_rounding, experiment, picked),
     )  # fmt: skip
+
+
+def rounded_otherwise(training: Training) -> Iterator[Training]:
+    """Yield a training as it is, and twice with a rate that differs by two units of rounding, up and down."""
+    for units in (0, 2, -2):
+        yield training.but(learning_rate=training.learning_rate * (1 + units * 2.0**-52))
+
+
+def _rounding(experiment: Experiment, picked: Sequence[Settings], names: Sequence[str]) -> dict[str, float]:
+    """Return what rounding becomes in these parts, by a rate that is rounded otherwise; 0 for one without a rate."""
+    found = dict.fromkeys(names, 0.0)
+    for number, part in enumerate(picked):
+        if _named(number) in found and isinstance(training := part.get("training"), Training):
+            runs = (experiment.run_part(**{**part, "training": one}) for one in rounded_otherwise(training))
+            base, *others = map(pd.DataFrame, runs)
+            found[_named(number)] = max(difference(base, other) for other in others)
+    return found
+
+
+def _named(number: int) -> str:
+    return f"part {number + 1} of the sample"
 
 
 def stamp_of(experiment: Experiment, data: Path) -> Path:
@@ -118,6 +141,6 @@ def _differences(
         again = [load_frame(part.file)[0] for part in parts]
     nothing = pd.DataFrame()
     return {
-        f"part {number + 1} of the sample": difference(committed.get(part.file.stem, nothing), rows)
+        _named(number): difference(committed.get(part.file.stem, nothing), rows)
         for number, (part, rows) in enumerate(zip(parts, again, strict=True))
     }

@@ -231,13 +231,13 @@ def rounding_of(known: Mapping[str, Method], given: Settings, names: Sequence[st
     Where an exponential of log-ratios meets Adam, which divides by the gradient's size, the last digit of a number
     grows by ten orders of magnitude within a training.
     """
-    training, found = given["training"], {}
+    found = {}
     for name in names:
-        base, up, down = (
-            sample(**known[name].arguments(), **{**given, "training": training.but(learning_rate=rate)})
-            for rate in training.learning_rate * (1 + np.array([0, 2**-51, -(2**-51)]))
+        base, *others = (
+            sample(**known[name].arguments(), **{**given, "training": one})
+            for one in samples.rounded_otherwise(given["training"])
         )
-        found[name] = max(samples.difference(base, other) for other in (up, down))
+        found[name] = max(samples.difference(base, other) for other in others)
     return found
 
 
