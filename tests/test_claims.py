@@ -459,7 +459,7 @@ def test_the_rules_are_the_docstrings_of_what_applies_them(written):
     for words in (
         "`average_over_cells`. Return the mean over fixed cells",
         "`word_of`. Return the word on one endpoint",
-        "- `holds throughout`: a share beyond + margin of at least 95%, and no unit reversed.",
+        "- `holds throughout`: p_differs ≤ 5% and an effect above 0; a share beyond + margin of at least 95%, and no",
         "`holm`. Return Holm's step-down correction",
         "were written after the first results",
         "confirmed on seeds from 1000 on",

@@ -286,7 +286,7 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
             ("pretrained-frontier", "pretrained-likelihood", "pretrained-length", "pretrained-sides"),
             "gradlab real --model MODEL --data PAIRS",
             ("pretrained-length", "pretrained-gain", "pretrained-mass", "ablation", "log-ratio", "ppo",
-             "ratio-corrected", "symmetric-unstable", "band-keeps-winner"),
+             "ratio-corrected", "symmetric-unstable"),
         ),
         Place(
             "λ_w of whole sequences", "Where log π is around −100, does λ_w correct the imbalance, or follow length?",

@@ -78,8 +78,8 @@ def responses_of(pair: Pair, template: Template, tokenizer: PreTrainedTokenizerB
     writes, is no part of a response, and neither are words with which the prompt ends, such as "<think>".
     """
     chosen, rejected = _answers(pair, template, tokenizer)
-    markers = markers_of(tokenizer)
-    if template != "chat" or not markers.opening:
+    markers = markers_of(tokenizer) if template == "chat" else TurnMarkers()
+    if not markers.opening:
         return chosen, rejected
     prompt = prompt_text(pair.prompt, template, tokenizer)
     return markers.unopened(chosen, prompt), markers.unopened(rejected, prompt)
