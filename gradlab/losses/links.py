@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,12 +29,13 @@ def grown_power(log: Tensor, power: float) -> Tensor:
     """Return (e^(px) − 1)/p of x and p, with the tangent of ``grown``; x for p = 0, within 1e-6.
 
     A difference of such numbers needs no −1, which cancels; but e^(px)/p is 1/p and digits that rounding takes, where p
-    is small.
+    is small. Far from 0 it is e^(px) less 1, whose slope keeps its digits: that of expm1 is 1 and what it adds.
     """
     if abs(power) < 1e-6:
         return log
     exponent = power * log
-    return (exponent.clamp(max=_MOST).expm1() + math.exp(_MOST) * F.relu(exponent - _MOST)) / power
+    near = exponent.clamp(-1, 1).expm1()
+    return torch.where(exponent.abs() < 1, near, grown(exponent) - 1) / power
 
 
 class _Link(LogisticLoss):
