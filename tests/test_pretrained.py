@@ -1,6 +1,7 @@
 """What runs on a pretrained model say of the claims: each rule on made-up frames, whole and in parts."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,15 @@ from remembered import remembered
 
 from gradlab.experiments import MEASURED
 from gradlab.experiments.questions import pretrained, pretrained_answer, pretrained_predictions, pretrained_sides
-from gradlab.experiments.questions.pretrained_levels import LEVELS, PARTNERS, at_equal_kl, both, over_shared_kl
+from gradlab.experiments.questions.pretrained_levels import (
+    LEVELS,
+    PARTNERS,
+    at_equal_kl,
+    below_first_look,
+    both,
+    ends_left_out,
+    over_shared_kl,
+)
 from gradlab.experiments.questions.pretrained_runs import (
     CORE,
     FILES,
@@ -124,6 +133,12 @@ def test_rewards_at_trained_policies_move_what_is_said_over_shared_kl():
     ]
     assert gaps[1]["bdpo"] < gaps[0]["bdpo"] - 0.1
     assert gaps[1]["length-dpo"] == gaps[0]["length-dpo"]
+
+
+def test_values_between_the_reference_and_the_first_look_are_counted():
+    looks = pd.concat([path("bdpo", 1000, [0.4, 1.2, 0.9], [0.0] * 3), path("dpo", 1000, [1.1, 3.0], [0.0] * 2)])
+    assert below_first_look(looks, [0.25, 0.5, 1.0, 2.0]) == (1 + 3, 3 + 4)
+    assert ends_left_out(looks) == (1, 2)
 
 
 def test_a_seed_without_shared_kl_leaves_nothing_to_say():
@@ -376,7 +391,9 @@ def test_a_difference_on_either_side_decides_against_that_there_is_none(tmp_path
     assert ("less often" if changes is BEHIND else "more often") in one.sentence
     by_margin = words_by_margin(verdicts.primaries(one.rows, "stated"), no_difference=True)
     assert by_margin[0.5] == by_margin[1.0] == "reversed"
-    assert confidence([one])[0] in ("low", "medium", "high")
+    beyond = [row for row in one.of("primary") if "real pairs" in row.statement.statement]
+    least = min(abs(beyond[0].low), abs(beyond[0].high)) / beyond[0].statement.margin - 1
+    assert confidence([replace(one, rows=tuple(beyond))])[0] == ("high" if least >= 0.5 else "medium")
 
 
 def test_a_whole_core_without_a_difference_confirms_that_there_is_none(tmp_path):
@@ -390,7 +407,8 @@ def test_a_whole_core_without_a_difference_confirms_that_there_is_none(tmp_path)
     assert one.word == "no practical difference"
     assert "are equal" in one.sentence
     assert one.why == "" == claims["pretrained-gain"].why
-    assert claims["pretrained-gain"].because in ("undecided", "no practical difference", "reversed")
+    control = [row for row in claims["pretrained-gain"].of("explains away") if "length-weighted" in row.sentence]
+    assert {row.word for row in control} == {"no practical difference"}
     for row in (row for claim in claims.values() for row in claim.rows):
         assert row.needs == 0 or row.needs > row.replicates, row.sentence
 

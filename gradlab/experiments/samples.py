@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,21 +103,23 @@ def check_long(
     )  # fmt: skip
 
 
-def rounded_otherwise(training: Training) -> Iterator[Training]:
-    """Yield a training as it is, and twice with a rate that differs by two units of rounding, up and down."""
-    for units in (0, 2, -2):
-        yield training.but(learning_rate=training.learning_rate * (1 + units * 2.0**-52))
+def rounding_in(run: Callable[..., pd.DataFrame], given: Settings) -> float:
+    """Return what rounding becomes in the training of a run, as a difference; 0 for a run without one.
+
+    run    a function of ``given``, of which ``training`` is run as it is, and twice with a rate that differs by two
+           units of rounding, up and down.
+    """
+    training = given.get("training")
+    if not isinstance(training, Training):
+        return 0.0
+    rates = (training.learning_rate * (1 + units * 2.0**-52) for units in (0, 2, -2))
+    base, *others = (run(**{**given, "training": training.but(learning_rate=rate)}) for rate in rates)
+    return max(difference(base, other) for other in others)
 
 
 def _rounding(experiment: Experiment, picked: Sequence[Settings], names: Sequence[str]) -> dict[str, float]:
-    """Return what rounding becomes in these parts, by a rate that is rounded otherwise; 0 for one without a rate."""
-    found = dict.fromkeys(names, 0.0)
-    for number, part in enumerate(picked):
-        if _named(number) in found and isinstance(training := part.get("training"), Training):
-            runs = (experiment.run_part(**{**part, "training": one}) for one in rounded_otherwise(training))
-            base, *others = map(pd.DataFrame, runs)
-            found[_named(number)] = max(difference(base, other) for other in others)
-    return found
+    by_name = {_named(number): part for number, part in enumerate(picked)}
+    return {name: rounding_in(experiment.run_part, by_name[name]) for name in names}
 
 
 def _named(number: int) -> str:

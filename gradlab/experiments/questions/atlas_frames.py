@@ -231,14 +231,7 @@ def rounding_of(known: Mapping[str, Method], given: Settings, names: Sequence[st
     Where an exponential of log-ratios meets Adam, which divides by the gradient's size, the last digit of a number
     grows by ten orders of magnitude within a training.
     """
-    found = {}
-    for name in names:
-        base, *others = (
-            sample(**known[name].arguments(), **{**given, "training": one})
-            for one in samples.rounded_otherwise(given["training"])
-        )
-        found[name] = max(samples.difference(base, other) for other in others)
-    return found
+    return {name: samples.rounding_in(sample, {**known[name].arguments(), **given}) for name in names}
 
 
 def sample(loss: str, preset: str, hyper: dict[str, float], **given: Any) -> pd.DataFrame:

@@ -58,8 +58,7 @@ def task_in_words(runs: Runs, task: str) -> str:
     equal = {name: _at_equal_kl(looks, value, name) for name in CONTROLS}
     unit = value.unit
 
-    def size(number: Sequence[float] | None) -> str:
-        assert number is not None
+    def size(number: Sequence[float]) -> str:
         effect, low, high = map(unit.signed, number)
         return f"{effect} [{low}, {high}]".replace("-", "−")
 
