@@ -38,10 +38,12 @@ TWINS = {
     "sigmoid_norm": ("sigmoid-norm", {"beta": 0.1}),
     "sigmoid,f_divergence_type=forward_kl": ("forward-kl", {"beta": 0.1}),
     "sigmoid,f_divergence_type=js_divergence": ("js", {"beta": 0.1}),
-    "cpo": ("trl-cpo", {"beta": 0.1, "sft_weight": 1.0}),
-    "simpo": ("trl-simpo", {"beta": 0.1, "gamma": 0.5, "sft_weight": 1.0}),
     "simpo,cpo_alpha=0,beta=2,simpo_gamma=1.6": ("simpo", {"beta": 2.0, "gamma": 1.6}),
     "alphapo,alpha=0.25": ("alphapo", {"beta": 0.1, "gamma": 0.5, "reward_shape": 0.25}),
+}
+TWINS_OF_A_PAIR = {  # their likelihood term is a mean over the batch's tokens
+    "cpo": ("trl-cpo", {"beta": 0.1, "sft_weight": 1.0}),
+    "simpo": ("trl-simpo", {"beta": 0.1, "gamma": 0.5, "sft_weight": 1.0}),
     "orpo": ("orpo", {"odds_weight": 0.1}),
 }
 WITHOUT = {"sft"}  # no preference loss
@@ -56,21 +58,32 @@ def described():
 def test_every_type_of_trls_has_a_twin_here(described):
     types = set(re.findall(r"'([a-z_]+)'", described))
     assert len(types) > 12
-    tried = {name.partition(",")[0] for name in TWINS}
+    tried = {name.partition(",")[0] for name in (*TWINS, *TWINS_OF_A_PAIR)}
     assert types - tried - WITHOUT == set()
 
 
 @pytest.mark.parametrize("text", TWINS)
 def test_a_loss_of_trls_is_its_twin(text):
-    """Asked for the twin and those that it could be taken for, the twin fits, and its numbers are TRL's settings."""
-    name, hyper = TWINS[text]
-    among = [name, *(other for other in ("dpo", "ipo", "cpo") if other != name)]
-    frame = check(f"trl:{text}", among=among)
+    frame = judged(text, *TWINS[text])
     fitting = frame[frame["fits"]]
-    assert fitting["loss"].tolist() == [name], frame.attrs["summary"]
-    assert fitting["hyper"].iloc[0] == ", ".join(f"{key}={value:.6g}" for key, value in hyper.items())
-    assert fitting["units"].iloc[0] <= UNITS
+    assert fitting["loss"].tolist() == [frame["loss"].iloc[0]], frame.attrs["summary"]
+
+
+@pytest.mark.parametrize("text", TWINS_OF_A_PAIR)
+def test_a_loss_of_trls_that_weighs_pairs_by_their_lengths_is_its_twin_for_single_pairs_alone(text):
+    frame = judged(text, *TWINS_OF_A_PAIR[text])
+    assert not frame["fits"].any()
+    assert frame["departs"].iloc[0] == "the loss of a pair depends on the other pairs of its batch"
+
+
+def judged(text, name, hyper):
+    """Return TRL's loss judged among its twin and those that it could be taken for; the twin is first."""
+    frame = check(f"trl:{text}", among=[name, *(other for other in ("dpo", "ipo", "cpo") if other != name)])
+    assert frame["loss"].iloc[0] == name, frame.attrs["summary"]
+    assert frame["hyper"].iloc[0] == ", ".join(f"{key}={value:.6g}" for key, value in hyper.items())
+    assert frame["units"].iloc[0] <= UNITS
     assert frame.attrs["dtype"] == "float32"
+    return frame
 
 
 def test_what_is_shipped_is_what_trl_computes(described):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NAMES = re.compile(r"^(?P<indent> *)(?P<names>\*{0,2}\w+(?:, \*{0,2}\w+)*)  +(?P<text>\S.*)$")
+NAMES = re.compile(r"^(?P<indent> *)(?P<names>\*{0,2}\w+(?:,? \*{0,2}\w+)*)  +(?P<text>\S.*)$")
 _LITERAL = re.compile(r"(``.+?``|:\w+:`[^`]+`)")
 
 
 def rendered(lines: Sequence[str]) -> list[str]:
     """Return the lines of a docstring with tables of names as definitions, and without accidental markup.
 
-    A table has one line per name: the name, two spaces or more, its shape, type and unit; longer texts go on in lines
-    with a deeper indent.
+    A table has one line per name, of one word or more: the name, two spaces or more, its shape, type and unit; longer
+    texts go on in lines with a deeper indent.
     """
     out: list[str] = []
     state = _State()
