@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("transformers")
@@ -19,9 +20,10 @@ from gradlab.llm.data.pairs import json_lines, read_pairs
 from gradlab.llm.demo.token_task import task_tokenizer, token_task
 from gradlab.llm.model.loading import save_folder
 from gradlab.llm.real.pairs_task import PairsTask, chosen_pairs
-from gradlab.llm.real.runs import TASKS, run_unit
-from gradlab.llm.real.task import REFERENCE, Place
+from gradlab.llm.real.runs import TASKS, part_of, run_unit
+from gradlab.llm.real.task import REFERENCE, Place, Unit
 from gradlab.llm.real.text_reward import PER_WORD
+from gradlab.store.artifacts import save_frame
 
 TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 SMALL = {"longest": 40, "pairs": 12, "held_out": 6, "batch": 4, "lora": 2, "train_from": 1, "prompts": 3, "sampled": 4,
@@ -134,15 +136,16 @@ def test_pairs_that_the_run_took_are_kept_and_taken_again(place):
     assert json.loads(texts[0].splitlines()[0])["chosen"]
 
 
-def test_what_is_open_is_listed_without_choosing_pairs(place, capsys):
+def test_frames_that_were_kept_on_another_machine_are_done(place, capsys):
+    part = part_of(Unit(PairsTask(), REFERENCE, 1), place)
+    save_frame(pd.DataFrame({"kind": ["run"], "seconds": [1.0]}), part.file, {"key": part.key})
+    for file in PairsTask().inputs(place, 1):
+        file.unlink()
     options = ["--model", place.model, "--data", place.data, "--out", str(place.out), "--tasks", "hh", "--smoke"]
     assert main(["real", *options, "--open"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "0 of 3 runs are done"
-    assert not place.out.exists()
-    assert not PairsTask().has_inputs(place, 1)
-    PairsTask().inputs(place, 1)
-    assert PairsTask().has_inputs(place, 1)
-    assert not PairsTask().has_inputs(place, 2)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "done  hh-reference-1"
+    assert last == "1 of 3 runs are done"
 
 
 def test_without_pairs_the_task_is_refused_in_one_line(place, capsys):

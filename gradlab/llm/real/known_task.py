@@ -92,7 +92,7 @@ class KnownTask(RealTask):
                 write_whole({file: gzip.compress(json_lines(pairs).encode(), mtime=0)})
         return list(files.values())
 
-    def has_inputs(self, place: Place, seed: int) -> bool:
+    def inputs_are_quick(self, place: Place, seed: int) -> bool:
         """Say whether a seed's pairs have been sampled."""
         return all(file.exists() for file in self._files(place, seed).values())
 

@@ -77,8 +77,8 @@ class RealTask(ABC):
         """Return the files of a seed's pairs, on whose content the frames depend; those that are missing are made."""
 
     @abstractmethod
-    def has_inputs(self, place: Place, seed: int) -> bool:
-        """Say whether ``inputs`` finds all files, and need not take minutes to make some."""
+    def inputs_are_quick(self, place: Place, seed: int) -> bool:
+        """Say whether ``inputs`` takes seconds, and need not make a file that takes minutes."""
 
     @abstractmethod
     def training(self, place: Place, method: str, seed: int) -> Settings:
