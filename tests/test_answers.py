@@ -54,6 +54,17 @@ def test_a_line_per_comparison_with_its_counts_in_the_units_of_the_claim():
     assert (drawn.min(), drawn.max()) == pytest.approx((-10, 20), abs=0.2)
 
 
+def test_neither_side_of_a_claim_of_no_difference_is_for_it():
+    one = claim()
+    one = replace(one, claim=replace(one.claim, no_difference=True))
+    figure = answers.answer(one)
+    (axis,) = figure.axes
+    assert axis.get_xlabel() == "points"
+    assert axis.texts[-1].get_text() == "above : none : below\n(undecided)"
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"above", "below", "average, 95%"}
+    assert answers.facts(one) != answers.facts(claim())
+
+
 def test_undecided_cells_are_counted_in_brackets_and_worlds_named_once(monkeypatch):
     monkeypatch.setitem(EFFECTS, "primary", (0.2, 0.2, 0.0105))
     one = claim()

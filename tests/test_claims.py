@@ -270,10 +270,38 @@ def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_conditio
     assert "lowest first): none." in " ".join(wording.new_worlds(calm))
 
 
+def test_of_worlds_the_counts_are_those_of_the_primary_that_stands_for_them():
+    """Of two with one word it is the one with the lowest effect in margins, whichever was declared first."""
+    rows = [
+        replace(judged(made_up.worlds(lambda dose, mask, ahead=ahead: ahead), [made_up.elsewhere(label=label)])[0])
+        for label, ahead in (("far", 0.05), ("near", 0.012))
+    ]
+    one = made_up.settle([*made_up.answers()[:3], *rows])[made_up.CLAIM]
+    assert one.in_worlds.statement.label == "near"
+    far, near = (wording.counts(saved.line(row)) for row in rows)
+    assert far != near
+    assert wording.elsewhere(saved.lines(one)).endswith(f"; {near}")
+
+
+def test_a_mixed_average_without_a_sure_sign_says_so_with_both_counts():
+    (row,) = judged(made_up.frame((0.05, -0.05), noise=0.01), [made_up.contrast()])
+    assert row.word == "mixed"
+    assert row.low < 0 < row.high
+    assert row.sentence.endswith("on average, which decides nothing: it is true in 3 of 6 cells, and the opposite in 3")
+
+
+def test_an_average_that_is_equal_in_all_seeds_shows_no_interval():
+    (row,) = judged(made_up.frame((0.05,), seeds=3, noise=0.0), [made_up.contrast()])
+    assert wording.interval(saved.line(row)) == "+5.0, equal in all 3 seeds"
+
+
 def test_cells_at_the_cap_are_named_and_undecided_rows_say_what_they_need():
     (answer,) = judged(made_up.frame((0.0, 0.004), noise=0.05), [made_up.contrast()])
+    answer = replace(answer, experiment="grid")
     assert answer.wide == 6
-    assert "6 of 6 cells hit the cap of seeds" in wording.wide_cells(answer)
+    assert "6 of 6 cells hit the cap of seeds with half-widths above" in wording.wide_cells(answer)
+    fixed = wording.wide_cells(replace(answer, experiment="sampling"))
+    assert "6 of 6 cells have, with the declared number of seeds, half-widths above" in fixed
     assert "mask 0, policy free" in wording.wide_cells(answer)
     measured = wording.wide_cells(replace(answer, experiment="overhead"))
     assert "6 of 6 cells were measured once, and have half-widths above" in measured

@@ -718,8 +718,17 @@ def test_seeds_fill_in_as_bands(opened):
     bands = lab.stage.locator(".gl-bands path")
     bands.first.wait_for()
     assert bands.count() == 6
+    caption = lab.stage.locator(".gl-table caption")
+    assert caption.inner_text() == "At the step that is shown: means over 4 seeds"
+    ends = lab.ask("view.runs.map(({ band }) => band.map(({ utility }) => utility.at(-1)))")
+    means = [sum(one) / 4 for one in ends]
+    shown = lab.stage.locator(".gl-table tbody tr").first.locator("td").all_inner_texts()
+    assert [float(text) for text in shown[:2]] == pytest.approx(means, rel=1e-3)
+    by = re.search(r"by ([\d.]+) nats", lab.ask("view.outcome()")[1])[1]
+    assert float(by) == pytest.approx(abs(means[0] - means[1]), rel=0.02)
     lab.set(seeds=1)
     assert bands.count() == 0
+    assert caption.inner_text() == "At the step that is shown"
 
 
 @browser_test

@@ -187,6 +187,16 @@ def test_the_committed_frame_is_todays_by_its_first_numbers():
             assert rows.loc[method, column] == pytest.approx(again[column], abs=1e-6), (method, column)
 
 
+def test_the_answer_at_equal_kl_has_the_numbers_of_the_judged_rows():
+    frame = pd.read_parquet(FRAME)
+    told = two_goals_answer.at_equal_kl(frame)
+    judged = [one for one in CONTRASTS if one.claim == "two-goals-pattern" and "kl" in one.by]
+    rows = {one.value: one.judged(rows_of(one, frame)) for one in judged}
+    for goal in GOALS:
+        row = rows[goal]
+        assert (told[goal].mean, told[goal].low, told[goal].high) == pytest.approx((row.effect, row.low, row.high))
+
+
 def test_the_committed_language_models_are_told_by_hand():
     pairs = pd.read_parquet(FRAME.parents[1] / "llm" / "pairs.parquet")
     means = []

@@ -376,6 +376,9 @@ def test_a_slider_is_dragged_typed_and_moved_by_keys_and_comes_back(opened):
     field.press("Enter")
     assert page.locator(".gl-slider output").inner_text() == 'π_w must be a number from 0.001 to 0.999, got "1.5"'
     assert page.evaluate("slider.value") == before
+    field.fill("1,024")  # a thousand to some, one to others
+    field.press("Enter")
+    assert page.locator(".gl-slider output").inner_text() == 'π_w must be a number from 0.001 to 0.999, got "1,024"'
     page.evaluate("""() => {
       const options = { label: "steps", low: 1, high: 500, scale: "log", whole: true };
       globalThis.whole = new lab.Slider(document.querySelector("main"), options, 1);

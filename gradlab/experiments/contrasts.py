@@ -283,7 +283,7 @@ class Judged:
     effect, low, high  the average over cells or worlds with its 95% interval, in units of value; NaN for a scan.
     replicates  over how many seeds or worlds the interval is; of a scan, how many seeds drew its cases, 0 for none.
     rows        each cell, world or case: its columns, effect (of a case, its slack), low, high, state, reversed, seeds.
-    wide        how many stated cells are wider than their design asks for: they hit the cap of seeds.
+    wide        how many stated cells are wider than their design asks for, with all seeds that there may be.
     needs       how many seeds or worlds would decide; 0 where the word is decided, or nobody can say.
     transport   of worlds: the estimate for the distribution.
     moderators  of worlds: the effect by dose or value, a table per factor.
@@ -342,6 +342,10 @@ class Judged:
         if self.word == "undecided":
             return ", but that decides nothing"
         opposite = self.number("against" if above else "for")
+        if self.word == "mixed" and self.low < 0 < self.high:
+            agreed = self.number("for" if above else "against")
+            return (f" on average, which decides nothing: it is true in {agreed:,} of {len(self.rows):,} {self.units}, "
+                    f"and the opposite in {opposite:,}")  # fmt: skip
         if opposite:
             return f" on average; the opposite is true in {opposite:,} of {len(self.rows):,} {self.units}"
         agreed = self.word == "holds throughout" or self.number("for" if above else "against") == len(self.rows)

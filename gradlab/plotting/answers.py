@@ -1,13 +1,14 @@
 """The answer on a claim at a glance: each comparison's average with its interval, its cells or worlds as dots.
 
 One grammar for every claim: right of 0 speaks for the claim, the grey band is the margin within which differences do
-not matter, and what could explain the effect away stands beneath it in the same units.
+not matter, and what could explain the effect away stands beneath it in the same units. Where the claim is that there is
+no difference, the band speaks for it, and neither side does.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ from gradlab.plotting.looks import WIDTH
 from gradlab.plotting.palette import INK, STATES
 from gradlab.streams import Purpose, stream
 
-_COUNTS = "for : none : against\n(undecided)"
+_SIDED = {"for": "for", "none": "none", "against": "against", "undecided": "undecided"}
+_UNSIDED = {**_SIDED, "for": "above", "against": "below"}
 _LABEL = 34  # characters of a label in a line
 
 
@@ -54,21 +56,29 @@ class Panel:
     lines: Sequence[Comparison]
 
 
-def answers(panels: Sequence[Panel]) -> Figure:
-    """Draw the panels beneath each other."""
+def answers(panels: Sequence[Panel], *, no_difference: bool = False) -> Figure:
+    """Draw the panels beneath each other.
+
+    no_difference  of a claim that there is none: sides are named above and below, and not for and against.
+    """
+    words = _UNSIDED if no_difference else _SIDED
     heights = [_height(panel) for panel in panels]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.75 * len(panels) + 0.35), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, axis in zip(panels, axes, strict=True):
-        _panel(axis, panel)
+        _panel(axis, panel, words)
+        label = panel.label or "without unit"
+        axis.set_xlabel(label if no_difference else f"← against    {label}    for →")
     shown = {str(state) for panel in panels for line in panel.lines for state in line.states}
-    handles = [_dots(axes[0], np.array([]), np.array([]), state, label=state) for state in STATES if state in shown]
+    handles = [
+        _dots(axes[0], np.array([]), np.array([]), state, label=words[state]) for state in STATES if state in shown
+    ]
     handles.append(axes[0].errorbar([], [], xerr=[], fmt="D", color="black", ms=5, capsize=3, label="average, 95%"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
 
 
-def _panel(axis: Axes, panel: Panel) -> None:
+def _panel(axis: Axes, panel: Panel, words: Mapping[str, str]) -> None:
     axis.axvspan(-panel.margin, panel.margin, color="#E3E3E3", zorder=0)
     axis.axvline(0, color=INK, linewidth=0.8, zorder=1)
     spread, height, group = stream(0, Purpose.JITTER), 0.0, ""
@@ -90,12 +100,12 @@ def _panel(axis: Axes, panel: Panel) -> None:
         ticks.append(height)
         labels.append("\n".join(textwrap.wrap(line.label, _LABEL)))
         height += _line_height(line)
-    axis.annotate(_COUNTS, (1.01, 0.25), xycoords=("axes fraction", "data"), va="center", fontsize="small")
+    counts = "{for} : {none} : {against}\n({undecided})".format(**words)
+    axis.annotate(counts, (1.01, 0.25), xycoords=("axes fraction", "data"), va="center", fontsize="small")
     axis.set_yticks(ticks, labels)
     axis.set_ylim(height - 0.4, -0.3)
     axis.grid(axis="y", visible=False)
     axis.xaxis.set_major_locator(MaxNLocator(6))
-    axis.set_xlabel(f"← against    {panel.label or 'without unit'}    for →")
 
 
 def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, state: str, label: str = "") -> Line2D:

@@ -85,7 +85,7 @@ class OfflineExplorer(Explorer):
     takeaway = (
         "With equal widths s at distance d the share that is left is about exp(−d²/s²), away from the ends: 1 in 8,000 "
         "at three widths. Offline losses do not re-weight, so they show no such noise, but their data hold no more "
-        "information: where the data say nothing, the form of the loss decides. That is where DPO and Balanced-DPO "
+        "information: where the data say nothing, the form of the loss decides. There, too, DPO and Balanced-DPO "
         "differ."
     )
     stories = (

@@ -22,6 +22,7 @@ from gradlab.experiments.questions.two_goals_worlds import EXCHANGED
 from gradlab.lab.two_goals import GOALS
 from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import mean_of
+from gradlab.stats.population import average_over_cells
 
 MATCHED, STATED = "bdpo at 2β", "bdpo"
 Shown = Literal["shown", "absent", "open"]
@@ -90,13 +91,17 @@ def gains_at_kl(rows: pd.DataFrame) -> dict[str, Gain] | None:
 
 
 def at_equal_kl(frame: pd.DataFrame, changed: str = "nothing") -> dict[str, Gain]:
-    """Return both goals' gains over DPO at equal KL: means over the levels that a seed reaches with both methods."""
+    """Return both goals' gains over DPO at equal KL: means over levels, as the claims' rows take them."""
     rows = cell(frame, "equal KL", changed)
     common = [part for _, part in rows.groupby("kl") if gains_at_kl(part)]
     if not common:
         return {}
-    means = pd.concat(common).pivot_table(index=["seed", "kl"], columns="method", values=list(GOALS)).dropna()
-    return {goal: Gain.of((means[goal][STATED] - means[goal]["dpo"]).groupby("seed").mean()) for goal in GOALS}
+    found = {}
+    for goal in GOALS:
+        by_level = pd.DataFrame([differences(part, goal, STATED) for part in common])
+        average = average_over_cells(by_level.to_numpy(float), MARGIN)
+        found[goal] = Gain(average.effect, average.low, average.high)
+    return found
 
 
 def right_signs(frame: pd.DataFrame) -> tuple[int, int]:
@@ -277,7 +282,10 @@ def _by_distance(at_scale: dict[str, Gain], level: dict[str, Gain]) -> str:
         return "no equal KL was reached"
     if favoured(at_scale) == favoured(level):
         return "at equal KL this holds, too"
-    return "at equal KL this does not hold, so what decides is how far each loss moves, and not the balancing"
+    return (
+        f"at equal KL it serves {_FAVOUR[favoured(level)]}, so a gain at equal scale is not one at an equal distance "
+        "from the reference"
+    )
 
 
 def in_language_models(pairs: pd.DataFrame) -> str:

@@ -51,9 +51,9 @@ def _towards(goal: str, method: str, baseline: str, where: str, words: str, **ch
     one, other = _METHODS[method], _METHODS[baseline]
     given: dict[str, Any] = {
         "value": "towards", "statement": f"{words}: {one} against {other}", "label": words, "by": ("changed",),
-        "better": f"{one} moves {{size}} from the other goal to the {goal} one, against {other}",
-        "worse": f"{one} moves {{size}} from the {goal} goal to the other one, against {other}",
-        "same": f"{one} moves no more than {{margin}} between the goals, against {other}",
+        "better": f"the gain of {one} over {other} is {{size}} larger for the {goal} goal than for the other one",
+        "worse": f"the gain of {one} over {other} is {{size}} smaller for the {goal} goal than for the other one",
+        "same": f"the gain of {one} over {other} is the same for both goals, within {{margin}}",
     }  # fmt: skip
     return _contrast("two-goals-cause", goal, method, baseline, where, words, **{**given, **changes})
 

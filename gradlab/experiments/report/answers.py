@@ -18,7 +18,8 @@ CAPTION = (
     "hollow circles within the margin, pale where undecided. Right of 0 speaks for the claim, and the grey band is "
     "the margin within which a difference does not matter. Beneath the claim stand the controls that could explain it "
     "away: one that lies in the band, or left of it, does as well as the method or better. Numbers at the right count "
-    "cells or worlds for : none : against, and in brackets those that are undecided."
+    "cells or worlds for : none : against, and in brackets those that are undecided. Where the claim is that there is "
+    "no difference, the band speaks for it: neither side does, and dots and numbers are named above and below."
 )
 _GROUPS = {"explains away": "is it the balancing?", "robustness": "does it stay?"}
 
@@ -42,16 +43,17 @@ def answer(one: Settled) -> Figure:
         assert isinstance(statement, Contrast)
         lines = [_line(row, statement.unit) for row in sorted(rows, key=_order)]
         panels.append(Panel(statement.unit.words, -statement.unit.number(-statement.margin), lines))
-    return plotting.answers(panels)
+    return plotting.answers(panels, no_difference=one.claim.no_difference)
 
 
 def facts(one: Settled) -> list[object]:
     """Return all that a claim's figure shows, as plain data, for a key."""
-    return [
+    rows = [
         [row.statement.statement, row.role, row.population, row.effect, row.low, row.high, *map(str, row.rows["state"]),
          *map(float, row.rows["effect"])]
         for row in _drawn(one.rows)
     ]  # fmt: skip
+    return [one.claim.no_difference, *rows]
 
 
 def _drawn(rows: Iterable[Judged]) -> list[Judged]:

@@ -272,14 +272,17 @@ CLAIMS: dict[str, Claim] = {
     ),
     "ablation": Claim(
         claimed="Of naive bDPO, its symmetric variant and full bDPO, full bDPO wins most against the reference.",
-        stated="An ablation of naive asymmetric bDPO, “naive v2” and full bDPO, with clip 0.5 on the grid.",
-        ours="That winning means the win-rate against the reference; that v2, which the summary does not define, is "
-        "the symmetric variant; that the naive λ multiplies only the winner's side.",
+        stated="A proposal: compare naive asymmetric bDPO, “naive v2” and full bDPO on held-out pairs, by their "
+        "win-rate against the reference and KL. On the grid the paper clips at 0.5.",
+        ours="That the comparison is made on the grid; that winning means the win-rate against the reference; "
+        "that v2, which the summary does not define, is the symmetric variant; that the naive λ multiplies only the "
+        "winner's side.",
         rule="As stated: win-rate at the end of training, bDPO against each naive variant, two co-primaries, on the "
         f"six cells of mask and policy, {_SEEDS}; {_margin(_STATED, 'ablation')}. "
-        "What could explain the effect away: that bDPO moves farther or less far; so it is compared with each variant "
-        "at equal KL from the reference too. Also: against DPO and constant λ; and, where the laptop run is there, the "
-        "same on language models, undecided where the reward model that judges is not above chance and above the "
+        "What could explain the effect away: a constant λ = ½, which balances nothing (named as a control of this kind "
+        "after its result was known: bDPO wins less often); and that bDPO moves farther or less far; so it is compared "
+        "with each variant at equal KL from the reference too. Also: against DPO; and, where the laptop run is there, "
+        "the same on language models, undecided where the reward model that judges is not above chance and above the "
         "accuracy of length alone, beside whether each of these losses beats the reference at all. On language models "
         "a λ that sees lengths alone could explain a gain: on a pretrained model bDPO is compared with it at equal "
         f"KL. {_PRETRAINED} {_IN_WORLDS} {_FRESH}",

@@ -37,7 +37,8 @@ _RULES: tuple[tuple[str, ModuleType, tuple[Any, ...]], ...] = (
     ("A population", population,
      (population.judge_units, population.Units, population.average_over_cells, population.over_worlds,
       population.Transport, agreement.wilson_interval)),
-    ("A word", words, (words.word_of, words.word_of_cases, words.corrected, words.joint_word, words.weakest_word)),
+    ("A word", words, (words.word_of, words.word_of_cases, words.corrected, words.joint_word,
+      words.word_of_no_difference, words.weakest_word)),
     ("Precision", precision, (precision.Design, precision.factor, precision.seeds_to_add, precision.replicates_for)),
     ("Further seeds", further_seeds, (further_seeds.Endpoint, further_seeds.runs_to_add)),
     ("A condition", conditions, (conditions.search_condition, conditions.Search, conditions.halves)),
@@ -131,8 +132,9 @@ _BY_HAND = (
     " throughout* and the search of a condition look at *reversed*.",
     "5. Holm corrects the p-values of difference, and those of equivalence, over a claim's primaries in one population"
     " (`corrected`); with one primary nothing changes. `word_of` then gives the word on each, and `joint_word` that on"
-    " the claim. Holm corrects likewise over the controls that could explain the effect away; the weakest of them"
-    " answers whether it is the balancing.",
+    " the claim. Of a claim that there is no difference it is `word_of_no_difference`, which also takes the two-sided"
+    " p-value of a mean beyond the margin, corrected by Holm over the primaries. Holm corrects likewise over the"
+    " controls that could explain the effect away; the weakest of them answers whether it is the balancing.",
     "",
     "[claims.csv](claims.csv) has the results in the unit of each row: a number x of the frame, converted as the"
     " table gives.",

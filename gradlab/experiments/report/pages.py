@@ -101,7 +101,8 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         "",
         "A sentence says what is true, on average where not everywhere; a difference within a margin that was declared"
         f" beforehand counts as none. *{wording.TALLY}* says in how many cells, worlds or cases the statement is true,"
-        " in how many there is no difference, and in how many the opposite is true. A cell is a declared setting; a"
+        " in how many there is no difference, and in how many the opposite is true; of a claim that there is no"
+        " difference, *none* counts those that confirm it. A cell is a declared setting; a"
         " world is drawn at random from a declared distribution of settings; a case is a point of a grid, which"
         " illustrates a proof. *Is it the balancing* compares Balanced-DPO with controls that could explain its effect"
         " away: they balance nothing, or are its naive variants at an equal distance from the reference."

@@ -62,12 +62,14 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         ),
         Place(
             "Quality of the data", "The imbalance makes DPO sensitive to poor data, and Balanced-DPO is more robust. "
-            "No experiment here varies the noise of labels.", "absent", ("gradlab.losses.margin.ConservativeDPO",),
+            "The atlas trains every loss on labels of which some are flipped; no claim judges it.", "stated",
+            ("gradlab.losses.margin.ConservativeDPO",), ("atlas-factors",), "gradlab figures atlas",
         ),
         Place(
             "Offline training", "DPO cannot sample from the policy that it trains, and so the imbalance does most "
-            "harm. No experiment here trains DPO online.", "absent",
-            ("gradlab.widgets.offline_explorer.OfflineExplorer",), command="gradlab lab",
+            "harm. Here fresh pairs from that policy, too, train DPO and Balanced-DPO.", "stated",
+            ("gradlab.widgets.offline_explorer.OfflineExplorer",), ("sampling-benefit",), "gradlab figures sampling",
+            ("sampling-benefit",),
         ),
     ),
     "Gradient imbalance: section 3.1, mechanism 1": (
@@ -242,8 +244,8 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
             ("stability", "stability-map"), "gradlab figures stability", ("grid-stability",),
         ),
         Place(
-            "Ablation on the grid", "Naive, naive v2 and full Balanced-DPO side by side. Experiment 3 below "
-            "asks for it on real pairs.", "ours",
+            "Ablation on the grid", "Naive, naive v2 and full Balanced-DPO side by side. The summary proposes it on "
+            "held-out pairs, see experiment 3 below.", "ours",
             ("gradlab.lab.metrics.win_rate", "gradlab.lab.metrics.kl_to_reference"), ("ablation", "worlds-ablation"),
             "gradlab figures grid worlds", ("ablation",),
         ),

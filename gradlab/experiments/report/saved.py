@@ -54,7 +54,7 @@ class Line:
     between     the standard deviation between worlds' true effects; NaN of anything but worlds.
     expected_low, expected_high  the prediction interval of a new world; NaN of anything but worlds.
     wide        how many cells have an interval whose half is wider than the target; of primaries they are at the cap
-                of seeds. A row that is no primary has the target of a single one.
+                of seeds, if their experiment adds any. A row that is no primary has the target of a single one.
     needs       how many seeds or worlds would decide; 0 where the word is decided, or nobody can say.
     experiment  the experiment or measurement whose frame was judged.
     note        more in words.

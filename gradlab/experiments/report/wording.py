@@ -32,6 +32,7 @@ FACTORS = {
     "reference": "reference", "policy": "policy",
 }  # fmt: skip
 _UNITS = {"stated": "cells", "worlds": "worlds", "cases": "cases"}
+_REPLICATES = {**_UNITS, "stated": "seeds"}
 _BECAUSE = {
     "proved": "yes, against {}", "refuted": "no, {} refutes it",
     "holds throughout": "yes: ahead of every control", "holds on average": "yes, on average: ahead of every control",
@@ -62,6 +63,8 @@ def interval(line: Line) -> str:
     if math.isnan(line.effect):
         return "—"
     ends = "" if math.isnan(line.low) else f" [{_signed(line.low, line.digits)}, {_signed(line.high, line.digits)}]"
+    if line.low == line.high:
+        ends = f", equal in all {line.replicates:,} {_REPLICATES[line.population]}"
     return f"{_signed(line.effect, line.digits)}{ends}"
 
 
@@ -72,7 +75,7 @@ def elsewhere(lines: Sequence[Line]) -> str:
     if not rows or (head.population != "worlds" and not head.transported):
         return "—"
     weakest = weakest_word(row.word for row in rows)
-    row = next(row for row in rows if row.word == weakest)
+    row = min((row for row in rows if row.word == weakest), key=lambda row: row.effect / row.margin)
     return f"{head.transported or head.word}; {counts(row)}"
 
 
@@ -225,7 +228,9 @@ def wide_cells(answer: Judged) -> str:
     half = (rows["high"] - rows["low"]) / 2
     wide = rows[half > statement.target]
     said, measured = "; ".join(_named_units(answer, wide)), answer.experiment in MEASURED
-    why = "were measured once, and have" if measured else "hit the cap of seeds with"
+    capped = answer.experiment in EXPERIMENTS and EXPERIMENTS[answer.experiment].more is not None
+    declared = "hit the cap of seeds with" if capped else "have, with the declared number of seeds,"
+    why = "were measured once, and have" if measured else declared
     return (f"{named(answer)}: {len(wide):,} of {len(rows):,} cells {why} half-widths above "
             f"{statement.unit.size(statement.target)}: {said}.")  # fmt: skip
 

@@ -33,6 +33,7 @@ const TABLE: [string, keyof Omit<Trained, "logp">][] = [
   ["mass on responses in no pair", "unobserved"],
   ["KL from the reference, nats", "kl"],
 ];
+const SHOWN = "At the step that is shown"; // of the table
 const CLOSE = 0.02; // nats of utility within which two losses count as equal
 const PATIENCE = 100; // ms that a training has which the state has left: while it is shorter, a drag shows what it passes
 
@@ -55,7 +56,7 @@ export class GridLab implements ExplorerView {
   private readonly world: HeatMap;
   private readonly curves: CurvePlot[];
   private readonly prompt: CurvePlot;
-  private readonly table = new NumberTable("At the step that is shown");
+  private readonly table = new NumberTable(SHOWN);
   private readonly trouble = make("p", { className: "gl-trouble", role: "status" });
   private readonly refusal = make("p", { className: "gl-trouble", role: "status" }); // of a file
   private readonly tools: WorldTools;
@@ -364,12 +365,14 @@ export class GridLab implements ExplorerView {
 
   private drawTable(at: number, revealed: boolean): void {
     const known = revealed || at > 0;
-    const rows = TABLE.map(([label, name]) => [label, known ? this.runs.map(({ trained }) => trained[name][at]) : null] as const);
+    const rows = TABLE.map(([label, name]) => [label, known ? this.runs.map((run) => meanOf(run, name, at)) : null] as const);
+    const seeds = this.runs[0]?.band?.length ?? 1;
+    this.table.caption = seeds > 1 ? `${SHOWN}: means over ${seeds} seeds` : SHOWN;
     this.table.compare(this.runs.map(({ slot }) => slot.name), rows);
   }
 
   outcome(): [truth: string, sentence: string] | null {
-    const ends = this.runs.map(({ slot, trained }) => ({ slot, end: trained.utility.at(-1)! })).sort((one, other) => other.end - one.end);
+    const ends = this.runs.map((run) => ({ slot: run.slot, end: meanOf(run, "utility", -1) })).sort((one, other) => other.end - one.end);
     const [first, second] = ends;
     if (!second) return null;
     const gap = first.end - second.end;
@@ -438,8 +441,14 @@ function guessed(before: State | null, state: State): boolean {
   return Object.keys(state).every((name) => name === "guess" || Object.is(state[name], before[name]));
 }
 
-function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit<Trained, "logp">, x: number[], name: string): Curve {
-  const curve = { name, color, dash, x, y: trained[what] };
+/** A number of a run at a step, by its place: the mean over seeds where others than the first are trained. */
+function meanOf({ trained, band = [trained] }: Run, what: keyof Omit<Trained, "logp">, at: number): number {
+  return band.reduce((sum, one) => sum + one[what].at(at)!, 0) / band.length;
+}
+
+function curveOf(run: Run, what: keyof Omit<Trained, "logp">, x: number[], name: string): Curve {
+  const { slot: { color, dash }, band } = run;
+  const curve = { name, color, dash, x, y: x.map((_, step) => meanOf(run, what, step)) };
   if (!band) return curve;
   const at = x.map((_, step) => band.map((one) => one[what][step]).sort((one, other) => one - other));
   const quantile = (sorted: number[], share: number) => {
@@ -448,8 +457,7 @@ function curveOf({ slot: { color, dash }, trained, band }: Run, what: keyof Omit
     return low + (high - low) * (place - Math.floor(place));
   };
   return {
-    ...curve, y: at.map((sorted) => sorted.reduce((sum, one) => sum + one, 0) / sorted.length),
-    low: at.map((sorted) => quantile(sorted, 0.1)), high: at.map((sorted) => quantile(sorted, 0.9)),
+    ...curve, low: at.map((sorted) => quantile(sorted, 0.1)), high: at.map((sorted) => quantile(sorted, 0.9)),
   };
 }
 

@@ -15,9 +15,16 @@ export class NumberTable {
   private readonly table = make("table", { className: "gl-table" });
   /** The table in a part of the page that scrolls where it is too wide. */
   readonly element = make("div", { className: "gl-wide" }, this.table);
+  private readonly title = make("caption");
   private shape = "";
 
-  constructor(private readonly caption: string) {}
+  constructor(caption: string) {
+    this.caption = caption;
+  }
+
+  set caption(text: string) {
+    write(this.title, text);
+  }
 
   /** Shows a row per label with a number for each name, and B − A for two names; null is "?", not known yet. */
   compare(names: readonly string[], rows: readonly (readonly [label: string, values: readonly number[] | null])[]): void {
@@ -52,7 +59,7 @@ export class NumberTable {
       const row = (cells: readonly string[], top: boolean) =>
         make("tr", {}, ...cells.map((_, at) => make(top || at === 0 ? "th" : "td", top || at > 0 ? {} : { scope: "row" })));
       this.table.replaceChildren(
-        make("caption", { textContent: this.caption }),
+        this.title,
         make("thead", {}, row(head, true)),
         make("tbody", {}, ...rows.map((cells) => row(cells, false))),
       );

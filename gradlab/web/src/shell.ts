@@ -172,7 +172,8 @@ export class Shell {
     const ask = (kind: FileKind, then: (bytes: Uint8Array) => void) => () =>
       void host.file!(kind).then(then, (error: Error) => this.say(`${error.message}.`));
     const save = (name: string, content: BlobPart) => download(name, new Blob([content]));
-    add("copy link", "a link that brings this state back", () => this.copy(`${host.page()}#${this.fragment()}`, copiedWords(history.state)));
+    const brings = spec.inPage ? "a link that brings this state back" : "a link that explorer.load(link) takes";
+    add("copy link", brings, () => this.copy(`${host.page()}#${this.fragment()}`, copiedWords(history.state)));
     const code = (text: string) => this.copy(text, "The code is copied.");
     if (host.file) add("copy as Python", "code that computes what is shown", ask("python", (bytes) => code(new TextDecoder().decode(bytes))));
     else if (view.code) add("copy as Python", "the same computation, for gradlab", () => code(view.code!()));

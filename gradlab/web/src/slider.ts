@@ -43,8 +43,12 @@ export function valueAt(place: number, { low, high, scale = "linear", whole }: S
   return Math.min(Math.max(rounded, low), high);
 }
 
-/** A number that somebody typed, such as "0,5", "1e-3", "−2" or "1 − 1e-9"; NaN for other text. */
+/**
+ * A number that somebody typed, such as "0,5", "1e-3", "−2" or "1 − 1e-9"; NaN for other text, and for one such as
+ * "1,024", which is a thousand to some and one to others.
+ */
 export function typed(text: string): number {
+  if (/^\s*[-−]?[1-9]\d{0,2},\d{3}\s*$/.test(text)) return NaN;
   const plain = text.trim().replaceAll("−", "-").replace(/^([^.,]*),([^.,]*)$/, "$1.$2");
   const below = /^1\s*-\s*(.+)$/.exec(plain);
   return plain === "" ? NaN : below ? 1 - Number(below[1]) : Number(plain);
