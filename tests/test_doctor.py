@@ -437,6 +437,14 @@ def test_a_loss_summed_over_micro_batches_is_named():
 # Another loss than the configured one
 
 
+def test_a_start_other_than_the_reference_has_no_known_first_loss():
+    """With ``--init base`` the policy begins elsewhere: ln 2 is then no start, though a loss may begin near it."""
+    log = changed(healthy("dpo"), validation_loss=np.where(healthy()["validation_loss"].isna(), np.nan, 0.8))
+    assert "gain" in "".join(found(log))
+    log.attrs["settings"] |= {"start": "model", "reference": "runs/reference/model"}
+    assert not any("ln 2" in finding.what for finding in examine_log(log))
+
+
 def test_a_loss_that_starts_as_another_is_named():
     """Configured hinge starts at 1, and the log at ln 2: DPO's. The reference is not to blame, as rewards are 0."""
     log = healthy("hinge")
@@ -605,6 +613,18 @@ def test_gradients_of_exactly_zero(name):
     assert found(changed(**{name: some}))["not-finite"] == "warning"
     assert the(changed(**{name: some}), "not-finite").where == "first at step 51"
     assert found(changed(**{name: np.where(np.arange(STEPS) > 100, 0.0, 1.0)}))["not-finite"] == "problem"
+
+
+@pytest.mark.parametrize("loss", ["hinge", "slic", "apo-down"])
+def test_a_loss_with_a_target_has_no_gradient_beyond_it(loss):
+    """apo-down has none on the winner at the reference; hinge and SLiC have none once every pair is beyond."""
+    log = changed(healthy(loss), loss=1.0)  # whatever its numbers
+    one_side = {name: np.where(np.arange(STEPS) == 0, 0.0, 1.0) for name in ("grad_norm_win", "slope_win")}
+    assert "not-finite" not in found(changed(log, **one_side))
+    learnt = the(changed(log, grad_norm=np.where(np.arange(STEPS) > 100, 0.0, 1.0)), "not-finite")
+    assert learnt.severity == "note"
+    assert "nothing is left to learn" in learnt.what
+    assert found(changed(log, grad_norm=0.0))["not-finite"] == "problem"
 
 
 def test_a_loss_of_exactly_zero_may_hide_nan():

@@ -285,6 +285,10 @@ def test_a_log_that_lost_rows_or_is_damaged_is_told(place):
     _, said = quietly(lambda: train(tiny_settings(place / "in", out, **RUN)))
     assert f"gradlab: {log} is not as the training wrote it; its numbers may be wrong" in said
     out = again(place, "half")
+    log.unlink()
+    _, said = quietly(lambda: train(tiny_settings(place / "in", out, **RUN)))
+    assert f"gradlab: {log} lacks 4 of the 4 steps that are done" in said
+    out = again(place, "half")
     log.write_bytes(b"".join([*lines[:2], b"{]\n", *lines[3:]]))
     done, _ = quietly(lambda: train(tiny_settings(place / "in", out, **RUN)))
     assert f"{log} is damaged (" in str(done)

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from tiny_llm import LONGEST_ANSWER, PAIRS, options, quick_collections, tiny_model, tiny_settings
 from transformers import LlamaForCausalLM
 
-from gradlab.cli import train_command
+from gradlab.cli import doctor_command, train_command
 from gradlab.doctor.training_log import read_log
 from gradlab.llm.data.batches import pair_rows
 from gradlab.llm.data.pairs import Pair
@@ -238,6 +238,7 @@ def test_tensorboard_shows_the_log(inputs, tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path / "dpo" / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(log["loss"].tolist()[:2])
     assert len(events.Scalars("validation/loss")) == 2
+    (tmp_path / "dpo" / "tensorboard" / "notes.csv").write_text("a,b\n1,2\n")  # no curve, and none of its business
     again = read_log(tmp_path / "dpo" / "tensorboard")
     assert set(again) == set(log)
     for name in log:
@@ -701,7 +702,12 @@ def test_a_step_that_is_not_finite_stops_with_its_batch_written_down(inputs, str
         number = int(pair["text"].pop("place").rpartition("line ")[2])
         assert pair["text"] == texts[number - 1] | {"messages": None}
         assert set(pair["tokens"]) == {"prompt", "win", "lose"}
+    capsys.readouterr()
+    assert doctor_command.run([str(tmp_path / "dpo" / "log.jsonl")]) == 3
+    assert "The training stopped in step 3, because a number was not finite." in capsys.readouterr().out
     assert train_command.run(options(inputs, tmp_path, steps=6)) == 0
+    doctor_command.run([str(tmp_path / "dpo" / "log.jsonl")])
+    assert "stopped in step" not in capsys.readouterr().out
     same_run(tmp_path, straight)
 
 
@@ -719,6 +725,21 @@ def test_a_loss_that_stops_because_a_number_is_not_finite_stops_no_other(inputs,
     same_run(tmp_path, straight)
     assert train_command.run(asked) == 0
     assert stopped_at(tmp_path / "bdpo") is None
+
+
+def test_another_number_of_processes_scores_the_reference_anew_in_bf16(inputs, tmp_path, monkeypatch):
+    """In bf16 weights that are spread out are rounded otherwise, so neither way may take the other's numbers."""
+    settings = {"precision": "bf16", "steps": 1}
+    train(tiny_settings(inputs, tmp_path, loss=("dpo",), **settings))
+    kinds = stages.kinds_of
+    monkeypatch.setattr(stages, "kinds_of", lambda *given: (*kinds(*given)[:2], True, kinds(*given)[3]))
+    train(tiny_settings(inputs, tmp_path, loss=("dpo", "bdpo"), **settings))
+    assert len(list((tmp_path / "cache").glob("model-train-*.safetensors"))) == 2
+
+
+def test_the_log_of_a_loss_without_beta_says_what_its_rewards_are(inputs, tmp_path):
+    train(tiny_settings(inputs, tmp_path, loss=("orpo",), steps=1))
+    assert read_log(tmp_path / "orpo" / "log.jsonl").attrs["settings"]["beta"] == 1.0
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left")])

@@ -18,6 +18,11 @@ import tyro
 from gradlab.cli.options import OPTIONAL, parsed
 from gradlab.console import say
 
+_AFTER_A_STOP = (
+    "the step's numbers stand beside the log; a lower learning rate, clipped gradients or another precision, in "
+    "another folder."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class DoctorCommand:
@@ -34,12 +39,18 @@ class DoctorCommand:
     def run(self) -> int:
         """Read, examine, print."""
         from gradlab.doctor import examine_log, nothing_judged, report
+        from gradlab.doctor.findings import Finding
         from gradlab.doctor.training_log import SAMPLES, read_log
+        from gradlab.llm.model.finished import stopped_at
 
         log = read_log(self.log)
         if self.loss is not None:
             log.attrs["settings"] |= _stated(self.loss)
         findings = examine_log(log, None if self.baseline is None else read_log(self.baseline))
+        step = stopped_at(self.log.parent)
+        if step is not None:  # the step itself is not in the log
+            stopped = f"The training stopped in step {step}, because a number was not finite."
+            findings.insert(0, Finding("not-finite", "problem", stopped, f"step {step}", _AFTER_A_STOP))
         first, last = (log["step"].iloc[place] for place in (0, -1))
         loss = log.attrs["settings"].get("loss")
         say(f"{self.log}: {len(log)} rows, steps {first} to {last}{f', loss {loss}' if loss else ''}\n")

@@ -136,16 +136,22 @@ class Log:
     def start(self) -> tuple[float, str] | None:
         """Return the loss at π = π_ref by the settings, and its name in words; None where it is not known."""
         value, equation = self.facts.start_value, self.facts.start_equation
-        if value is None:
+        if value is None or self._starts_elsewhere:
             return None
         plain = f"{value:.4g}"
         return value, "ln 2" if value == LN2 else f"{equation} = {plain}" if equation not in ("", plain) else plain
+
+    @property
+    def _starts_elsewhere(self) -> bool:
+        """Return whether the settings name another model as the start than as the reference."""
+        start, reference = (self.settings.get(name) for name in ("start", "reference"))
+        return start is not None and reference is not None and start != reference
 
     def supposed_start(self) -> tuple[float, str] | None:
         """Return ``start``; where the settings do not say it, ln 2 if the log begins near ln 2."""
         known = self.start()
         first = self.curve("loss").values[:1]
-        if known or self.facts.logistic is False or not len(first):
+        if known or self._starts_elsewhere or self.facts.logistic is False or not len(first):
             return known
         return (LN2, "ln 2") if abs(first[0] - LN2) < START_PROBLEM * LN2 else None
 

@@ -178,7 +178,7 @@ def _csv_rows(path: Path, notes: list[str]) -> Rows:
 def _curves(folder: Path, notes: list[str]) -> Rows:
     """Yield one row per step from a folder of TensorBoard: the curves that it exported as CSV, or its event files."""
     steps: dict[Any, dict[str, Any]] = {}
-    for file in sorted(folder.glob("*.csv")):
+    for file in filter(_is_curve, sorted(folder.glob("*.csv"))):
         said: list[str] = []
         for _, row in _csv_rows(file, said):
             value = row.pop("Value", None)  # of a curve that gradlab does not know

@@ -32,6 +32,11 @@ _NO_GRADIENT = (
     "bfloat16 or float32 in place of float16; see that the parameters require gradients (load a LoRA adapter for "
     "training; with gradient checkpointing, let the inputs require gradients).",
 )
+_BEYOND_TARGET = (
+    "A loss of this kind has no gradient where each pair is beyond its target: nothing is left to learn, unless "
+    "nothing is trained.",
+    "if it is so from the first step on, see that the parameters require gradients.",
+)
 _NO_REWARD = (
     "PPO's gradient is 0 where all samples of a prompt earn the same, or where nothing is trained.",
     "see by reward_deviation whether the reward varies; more samples per prompt, and longer ones; see that the "
@@ -81,11 +86,18 @@ def _zero_gradients(log: Log) -> Iterator[Seen]:
     zeros = {name: curve for name in _GRADIENTS if not (curve := log.curve(name)).values.all()}
     if not zeros:
         return
+    targeted = log.facts.logistic is False and log.loss != "ppo"
+    if targeted:  # the gradient of one side, or of a batch, may be 0 by formula
+        zeros = {name: curve for name, curve in zeros.items() if name == "grad_norm" and _ends_at_zero(curve)}
+    if not zeros:
+        return
     first = min(float(curve.steps[curve.values == 0][0]) for curve in zeros.values())
-    why, try_this = _NO_REWARD if log.loss == "ppo" else _NO_GRADIENT
+    why, try_this = _NO_REWARD if log.loss == "ppo" else _BEYOND_TARGET if targeted else _NO_GRADIENT
     counts = (f"{name} in {(curve.values == 0).sum()} of {len(curve.values)} rows" for name, curve in zeros.items())
+    ends = any(_ends_at_zero(curve) for curve in zeros.values())
+    learnt = targeted and any(curve.values.any() for curve in zeros.values())
     yield Seen(
-        "problem" if any(_ends_at_zero(curve) for curve in zeros.values()) else "warning",
+        "note" if learnt else "problem" if ends else "warning",
         f"Exactly 0: {', '.join(counts)}. {why}",
         f"first at step {step_text(first)}",
         try_this,

@@ -111,11 +111,11 @@ class FrontierExplorer(ComparingExplorer):
     )
     takeaway = (
         "At one β the losses stop at different distances, so their rewards differ there even where the curves are the "
-        "same: a constant λ = ½ is DPO at β/2, another mark on DPO's curve. With all pairs, exact labels "
-        "and free logits no loss beats DPO's optimum at equal KL; that is a theorem. With few pairs bDPO's curve lies above DPO's "
-        "over a middle range of KL, ends early, and never reaches DPO's highest reward; with shared parameters "
-        "the curves nearly meet. That is one world: the claims report compares both at equal KL over seeds, masks and "
-        "kinds of policy, and with weights given to the wrong pairs, which balance nothing."
+        "same: a constant λ = ½ is DPO at β/2, another mark on DPO's curve. With all pairs, exact labels and "
+        "free logits no loss beats DPO's optimum at equal KL; that is a theorem. With few pairs bDPO's curve lies "
+        "above DPO's over a middle range of KL, ends early, and never reaches DPO's highest reward; with shared "
+        "parameters the curves nearly meet. That is one world: the claims report compares both at equal KL over seeds, "
+        "masks and kinds of policy, and with weights given to the wrong pairs, which balance nothing."
     )
     stories = (
         Story(

@@ -154,9 +154,9 @@ class GridExplorer(ComparingExplorer):
         "loss, on a logarithmic scale from 0.001 to 1. Responses that no pair shows are struck through. Point at a "
         "cell to read it in every map; click one to draw its prompt at the lower right, with the reference dotted. "
         "Curves run over the steps of training; the dots are the step that is shown, which the scrubber and play move. "
-        "Bands hold 80% of the seeds; the curve and the table are then means over them, the maps are of the first. With paint on, a stroke on the world hides or "
-        "shows responses, sets their utility, or moves the reference there by one nat. A file with utilities, or with "
-        "a whole world, can be dropped here."
+        "Bands hold 80% of the seeds; the curve and the table are then means over them, the maps are of the first. "
+        "With paint on, a stroke on the world hides or shows responses, sets their utility, or moves the reference "
+        "there by one nat. A file with utilities, or with a whole world, can be dropped here."
     )
     takeaway = (
         "At equal β Balanced-DPO pulls about half as hard, since its two weights sum to one: much of what looks like "

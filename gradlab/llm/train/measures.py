@@ -25,6 +25,11 @@ def in_batches(loss: BatchLoss, parts: Sequence[np.ndarray]) -> Callable[[PairLo
     return values
 
 
+def beta_of_rewards(loss: PairLoss | BatchLoss) -> float:
+    """Return the β of a loss's implicit rewards β h in the log: its own, or 1 for a loss without ``beta``."""
+    return getattr(loss, "beta", 1.0)
+
+
 def batch_row(
     loss: PairLoss | BatchLoss, logps: PairLogps, values_of: Callable[[PairLogps], Tensor] | None = None
 ) -> dict[str, float]:
@@ -32,7 +37,7 @@ def batch_row(
 
     Their names are among ``gradlab.doctor.log_columns.COLUMNS``.
 
-    loss       its ``beta`` is the rewards' β, which is 1 for a loss without ``beta``.
+    loss       the rewards' β is that of ``beta_of_rewards``.
     logps      in any shape, precision and place; the computation is in float64 on the CPU, so that nothing of a pair is
                lost at log π = −10⁶.
     values_of  the loss as a function of flat pairs, where it is one of batches, see ``in_batches``.
@@ -51,7 +56,7 @@ def batch_row(
         margin, inside = loss.margin(logps), slopes(loss.margin, logps)
     steep, both_steep = (inside[0] != 0) | (inside[1] != 0), (inside[0] != 0) & (inside[1] != 0)
     weight = (inside[0].abs() / (inside[0].abs() + inside[1].abs()))[steep]
-    beta = getattr(loss, "beta", 1.0)
+    beta = beta_of_rewards(loss)
     reward_win, reward_lose = beta * logps.win_logratio, beta * logps.lose_logratio
     columns = {
         "loss": values, "reward_win": reward_win, "reward_lose": reward_lose, "reward_margin": reward_win - reward_lose,

@@ -29,6 +29,7 @@ from gradlab.llm.train import peak_memory
 from gradlab.llm.train.checkpoints import is_done, remove_checkpoints, sweep
 from gradlab.llm.train.hidden_cache import HiddenCache
 from gradlab.llm.train.loop import Look, Task, run_steps
+from gradlab.llm.train.measures import beta_of_rewards
 from gradlab.llm.train.policy_model import PolicyModel, frozen
 from gradlab.llm.train.run_folder import caches, claim, date_of, describe
 from gradlab.llm.train.run_settings import Settings
@@ -184,6 +185,7 @@ class Stage(ABC):
         facts = {"logistic": False} if self.loss is None else facts_of(self.loss)
         flat = settings.flat()
         return {
+            **({} if self.loss is None else {"beta": beta_of_rewards(self.loss)}),
             "loss": self.name, "loss_facts": facts, **self.own_definition(), **hyper, **_made_whole(settings.model),
             "learning_rate": self.rate, "steps": self.steps, "start": self.start,
             "reference": self.reference, "parameters": _number(policy.plain.parameters()),

@@ -41,10 +41,13 @@ class StageLog:
             self._samples.unlink(missing_ok=True)
         elif self._samples.exists():
             self._about_samples(lambda file: keep_steps(file, done))
+        self._rows = 0
         if self.file.exists():
             self._keep(done)
         else:
             start_log(self.file, header)
+        if self._rows < done:
+            say(f"gradlab: {self.file} lacks {done - self._rows} of the {done} steps that are done", file=sys.stderr)
         if settings.tensorboard:
             self._try("TensorBoard's log", lambda: _TensorBoard(folder / "tensorboard", done))
         if settings.wandb:
@@ -69,8 +72,8 @@ class StageLog:
             sync(self.file)
 
     def ended(self) -> dict[str, float]:
-        """Return the columns ``ENDED`` of the last row that is on the disk."""
-        if not self._active:
+        """Return the columns ``ENDED`` of the last row that is on the disk; {} where it has none."""
+        if not self._active or not self._rows:
             return {}
         row = {str(name): float(value) for name, value in read_log(self.file).iloc[-1].items()}
         return self.ending({name: value for name, value in row.items() if not math.isnan(value)})
@@ -88,16 +91,14 @@ class StageLog:
             self._try(name, copy.close)
 
     def _keep(self, done: int) -> None:
-        """Drop the rows after the steps that are done; ValueError where the file is damaged, a notice for lost rows."""
+        """Drop the rows after the steps that are done, and count the others; ValueError where the file is damaged."""
         try:
             keep_steps(self.file, done)
-            rows = len(read_log(self.file))
+            self._rows = len(read_log(self.file))
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{self.file} is damaged ({one_line(error)}); move it away, and the training goes on without its rows"
             ) from None
-        if rows < done:
-            say(f"gradlab: {self.file} lacks {done - rows} of the {done} steps that are done", file=sys.stderr)
 
     def _about_samples(self, work: Callable[[Path], None]) -> None:
         """Do something with the file of samples; where that fails, leave the file alone from then on."""

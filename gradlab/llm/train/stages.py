@@ -181,12 +181,19 @@ class PPOStage(Stage):
         }  # fmt: skip
 
     def _say_edited(self) -> None:
-        """Say where the reward's file is no longer that of the log: a repair may be wanted, so it is no error."""
+        """Say where the reward's file or judge is not that of the log: a repair may be wanted, so it is no error."""
         folder, spec = self.run.settings.out / self.name, str(self.run.settings.ppo.reward)
         try:
-            known = read_log(folder / LOG).attrs["settings"].get("reward_code") if (folder / LOG).is_file() else None
+            header = read_log(folder / LOG).attrs["settings"] if (folder / LOG).is_file() else {}
         except (OSError, ValueError):  # a damaged log, which is said elsewhere
             return
+        known, judge = header.get("reward_code"), self.run.settings.ppo.judge
+        if header and header.get("ppo_judge") != judge:
+            say(
+                f"gradlab: the judge was {header.get('ppo_judge')} when {folder} began, and is {judge} now; what "
+                "either judges does not compare",
+                file=sys.stderr,
+            )
         if known and known != reward_code(spec):
             say(
                 f"gradlab: the file of reward {spec} was edited after {folder} began; what was trained before keeps "
@@ -241,14 +248,16 @@ def scored(stage: PairStage | PPOStage, *parts: str) -> tuple[Any, ...]:
 def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str) -> Tensor:
     """Return log π_ref of both sides of each pair in a part of the data, (N, 2), from the cache where that has it.
 
-    It is NaN for training pairs that no step of the stage sees, and for held-out pairs where nothing looks at them.
+    It is NaN for training pairs that no step of the stage sees, and for held-out pairs where nothing looks at them. In
+    bf16 other numbers of processes may compute in other types: each way has a file of its own.
     """
     run = stage.run
     settings, data = run.settings, run.data
     kinds = kinds_of(settings, run.group)
+    whole = kinds[0] == "fp32"
     cache = fingerprint(
         run.group.on_main(lambda: loading.weights_hash(stage.reference)), data.fingerprint, part, settings.precision,
-        settings.reduction, *stage.later().values(), *(() if kinds[0] == "fp32" else kinds),
+        settings.reduction, *stage.later().values(), *(() if whole else kinds),
     )  # fmt: skip
     folder = Path(stage.reference).parent
     name = folder.name if folder.parent == settings.out else "model"  # stages with one reference share its cache
@@ -256,7 +265,7 @@ def _reference_logps(stage: PairStage | PPOStage, policy: PolicyModel, part: str
     used = seen_by(stage.steps, number, settings.batch, settings.seed) if part == "train" else np.arange(number)
     if part == "held_out" and not settings.log.validate_every:
         used = used[:0]
-    file = caches(settings) / f"{name}-{part}{f'-{cache}' if settings.cache else ''}.safetensors"
+    file = caches(settings) / f"{name}-{part}{f'-{cache}' if settings.cache or not whole else ''}.safetensors"
     with frozen(policy):
         return reference_logps(
             file, cache, policy, data.part(getattr(data, part)), run.group, used=used, pad=policy.pad,
