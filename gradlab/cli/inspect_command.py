@@ -58,7 +58,7 @@ class InspectCommand:
     clip: float = 0.3
     """Clip of the naive variants; 0.3 is the paper's for language models."""
     gradients: int = 0
-    """Of so many pairs also take the gradients of log π in the model's parameters, two backward passes per pair, and
+    """Also take the gradients of log π in the model's parameters for this many pairs, two backward passes each, and
     say which losses would push winners down (the disentanglement band)."""
     losses: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[LOSS …]", help_behavior_hint="")] = ()
     """Losses beside the paper's whose gradient ratios are printed: names of `gradlab losses`, also with numbers, as in

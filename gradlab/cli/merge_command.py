@@ -27,7 +27,7 @@ class MergeCommand:
     adapters: Annotated[tyro.conf.Positional[tuple[Path, ...]], _FOLDERS]
     """Folders of LoRA adapters, such as OUT/bdpo/model of a run."""
     out: Path
-    """The folder of the merged model, which is not there yet."""
+    """The folder of the merged model, which must not exist yet."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """The type of its weights; auto: the base's."""
 

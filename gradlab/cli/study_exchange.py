@@ -31,7 +31,7 @@ class JudgeCommand:
     """One of the plan's judges, and how it judges: a reward as gradlab evaluate takes it (a sequence classifier,
     MODULE:FUNCTION or FILE.py:FUNCTION), or pairwise:FILE.py:FUNCTION, which sees both responses."""
     out: Path
-    """The file of its answers, which is not there yet."""
+    """The file of its answers, which must not exist yet."""
     tie: float = 0.0
     """The largest difference of rewards that counts as a tie."""
     goal: Annotated[str | None, OPTIONAL] = None
@@ -83,7 +83,7 @@ class ExportCommand:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportCommand:
-    """Turn another tool's export into a file of answers, each held against the study."""
+    """Turn another tool's export into a file of answers, each checked against the study."""
 
     study: Annotated[tyro.conf.Positional[Path], STUDY]
     """The frozen study."""
@@ -92,7 +92,7 @@ class ImportCommand:
     form: Form
     """The tool."""
     out: Path
-    """The file of answers, which is not there yet."""
+    """The file of answers, which must not exist yet."""
     annotators: Annotated[tuple[str, ...], _NAMES] = ()
     """The tool's names of raters whom it does not call by their pseudonyms, as in 7=rater-1."""
 

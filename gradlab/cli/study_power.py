@@ -56,7 +56,7 @@ class PowerCommand:
     seed: int = 0
     """Seed of the simulations."""
     figure: Annotated[Path | None, OPTIONAL] = None
-    """Also draw power and precision into this file, which is not there yet (its name ends in .png or .pdf)."""
+    """Also draw power and precision into this file, which must not exist yet (its name ends in .png or .pdf)."""
     json: bool = False
     """Print JSON in place of a table."""
 

@@ -105,7 +105,7 @@ class Settings:
     split: str = "train"
     """Split of a data set from a hub."""
     limit: Annotated[int | None, optional("INT", "(left out: all)")] = None
-    """Read only the first pairs of the data, so many usable ones; not of the validation file."""
+    """Read only the first usable pairs of the data, this many; the validation file is read whole."""
     template: Template = "plain"
     """How prompt and response become one text: as they are, by the tokenizer's chat template, or safe-rlhf's."""
     template_date: Annotated[str | None, optional("YYYY-MM-DD", "(left out: the day of the first start)")] = None

@@ -119,7 +119,7 @@ export class RatingForm {
   private undo(): void {
     const lines = this.session.undo(new Date().toISOString());
     if (!lines.length) return this.say("There is no answer to take back.");
-    void this.keep(lines, "The last answer is taken back; answer it again.");
+    void this.keep(lines, "Your answers to the last pair are taken back; answer them again.");
   }
 
   private async keep(lines: Line[], done: string): Promise<void> {

@@ -31,7 +31,7 @@ export function thanks(session: RatingSession, farewell: string, tools: Node[], 
   return make(
     "article", { className: "gl-screen gl-thanks" },
     make("h1", { textContent: "Thank you!" }),
-    make("p", {}, `You have answered all ${session.list.tasks.length}. ${farewell}`),
+    make("p", {}, `You have answered all ${session.list.tasks.length} comparisons. ${farewell}`),
     make("div", { className: "gl-row" }, ...tools, back),
   );
 }
