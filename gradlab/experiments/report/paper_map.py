@@ -62,7 +62,7 @@ PAPER: dict[str, tuple[Place, ...]] = {  # by part of the paper
         ),
         Place(
             "Quality of the data", "The imbalance makes DPO sensitive to poor data, and Balanced-DPO is more robust. "
-            "The atlas trains every loss on labels of which some are flipped; no claim judges it.", "stated",
+            "The atlas trains every loss on flipped labels, too; no claim judges it.", "stated",
             ("gradlab.losses.margin.ConservativeDPO",), ("atlas-factors",), "gradlab figures atlas",
         ),
         Place(
