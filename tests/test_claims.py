@@ -241,7 +241,7 @@ def test_no_table_says_that_something_fails_by_a_positive_number():
 def test_numbers_are_in_the_unit_of_their_row():
     head, stated, *_ = saved.lines(settle(made_up.answers(noise=0.0)))
     assert (stated.effect, stated.unit, stated.margin) == (pytest.approx(6.0), "points of reward", pytest.approx(1.0))
-    assert wording.effect(head) == "+6.0 [+6.0, +6.0] points of reward"
+    assert wording.effect(head) == "+6.0 points of reward, equal in all 12 seeds"
     assert wording.counts(head) == "6 : 0 : 0 cells"
     scan = saved.line(*judged(made_up.cases(), [made_up.scan(refutes=True)]))
     assert (wording.effect(scan), wording.counts(scan)) == ("—", "2 : 0 : 1 cases")

@@ -270,21 +270,6 @@ def test_a_frame_is_stale_once_what_makes_it_has_changed(experiment, name, key_a
     assert key_after(experiment, altered(name)) != frames.frame_key(experiment, quick=True)
 
 
-@pytest.mark.parametrize("experiment", long_experiments().values(), ids=long_experiments())
-def test_an_interrupted_long_run_goes_on_with_parts_of_the_same_code_alone(experiment, tmp_path, monkeypatch):
-    """The committed frame stays current by its version; parts that other code made are made again."""
-    source, frame = provenance._source, frames.frame_key(experiment, quick=True)
-    (before, *_) = frames.as_parts(experiment, True, tmp_path, [{"seed": 1}])
-    monkeypatch.setattr(
-        provenance, "_source",
-        lambda name: altered("run_part")(source(name)) if name == experiment.module else source(name),
-    )  # fmt: skip
-    (after, *_) = frames.as_parts(experiment, True, tmp_path, [{"seed": 1}])
-    assert before.file == after.file
-    assert before.key != after.key
-    assert frames.frame_key(experiment, quick=True) == frame
-
-
 @every_experiment
 def test_a_frame_is_stale_once_a_helper_of_its_parts_has_changed(experiment, key_after):
     before = key_after(experiment, with_helper)

@@ -133,13 +133,8 @@ def _more(experiment: Experiment, quick: bool, folder: Path, parts: Sequence[Par
 
 
 def as_parts(experiment: Experiment, quick: bool, folder: Path, settings: Sequence[Settings]) -> list[Part]:
-    """Return the parts of an experiment with these settings, kept in a folder below ``folder``; for ``run_part``.
-
-    Their key has the sources of a long experiment, too: an interrupted run goes on with parts of the same code alone.
-    """
+    """Return the parts of an experiment with these settings, kept in a folder below ``folder``; for ``run_part``."""
     key = frame_key(experiment, quick)
-    if experiment.version:
-        key = fingerprint(key, sources_key(experiment))
     return [
         Part({"function": experiment.run_part, "part": part}, folder / experiment.name / _file(part), key)
         for part in settings

@@ -33,6 +33,7 @@ FACTORS = {
 }  # fmt: skip
 _UNITS = {"stated": "cells", "worlds": "worlds", "cases": "cases"}
 _REPLICATES = {**_UNITS, "stated": "seeds"}
+_EQUAL = ", equal in all "  # in place of an interval without a width
 _BECAUSE = {
     "proved": "yes, against {}", "refuted": "no, {} refutes it",
     "holds throughout": "yes: ahead of every control", "holds on average": "yes, on average: ahead of every control",
@@ -55,7 +56,10 @@ def counts(line: Line) -> str:
 def effect(line: Line) -> str:
     """Return the average with its 95% interval and unit; a dash for cases, which have no average."""
     said = interval(line)
-    return said if said == "—" else f"{said} {line.unit}".rstrip()
+    if said == "—":
+        return said
+    value, *equal = said.split(_EQUAL)
+    return _EQUAL.join([f"{value} {line.unit}".rstrip(), *equal])
 
 
 def interval(line: Line) -> str:
@@ -64,7 +68,7 @@ def interval(line: Line) -> str:
         return "—"
     ends = "" if math.isnan(line.low) else f" [{_signed(line.low, line.digits)}, {_signed(line.high, line.digits)}]"
     if line.low == line.high:
-        ends = f", equal in all {line.replicates:,} {_REPLICATES[line.population]}"
+        ends = f"{_EQUAL}{line.replicates:,} {_REPLICATES[line.population]}"
     return f"{_signed(line.effect, line.digits)}{ends}"
 
 
