@@ -273,7 +273,7 @@ def test_worlds_are_told_with_spread_reversals_factors_and_the_searched_conditio
 def test_of_worlds_the_counts_are_those_of_the_primary_that_stands_for_them():
     """Of two with one word it is the one with the lowest effect in margins, whichever was declared first."""
     rows = [
-        replace(judged(made_up.worlds(lambda dose, mask, ahead=ahead: ahead), [made_up.elsewhere(label=label)])[0])
+        judged(made_up.worlds(lambda dose, mask, ahead=ahead: ahead), [made_up.elsewhere(label=label)])[0]
         for label, ahead in (("far", 0.05), ("near", 0.012))
     ]
     one = made_up.settle([*made_up.answers()[:3], *rows])[made_up.CLAIM]

@@ -551,7 +551,7 @@ def test_a_reward_that_was_edited_after_the_start_is_told(source, tmp_path, caps
     stages.train(run)
     assert "edited" not in capsys.readouterr().err
     stages.train(settings_of(source, tmp_path / "out", reference_steps=0, ppo_judge=f"{file}:reward"))
-    assert f"the judge was None when {tmp_path / 'out' / 'ppo'} began" in capsys.readouterr().err
+    assert f"the judge was none when {tmp_path / 'out' / 'ppo'} began" in capsys.readouterr().err
 
 
 def test_a_response_must_have_room(source, tmp_path):

@@ -153,7 +153,7 @@ def test_every_docstring_of_the_reference_is_well_formed():
 
 
 def _problems(text):
-    """Return what docutils says of a docstring; Sphinx's own roles are none of its own."""
+    """Return what docutils says of a docstring, but for Sphinx's roles, which docutils does not know."""
     options = {"report_level": 2, "halt_level": 5, "warning_stream": io.StringIO()}
     tree = publish_doctree("\n".join(docstrings.rendered(text.splitlines())), settings_overrides=options)
     said = [node.astext() for node in tree.findall(nodes.system_message)]

@@ -376,9 +376,6 @@ def test_a_slider_is_dragged_typed_and_moved_by_keys_and_comes_back(opened):
     field.press("Enter")
     assert page.locator(".gl-slider output").inner_text() == 'π_w must be a number from 0.001 to 0.999, got "1.5"'
     assert page.evaluate("slider.value") == before
-    field.fill("1,024")  # a thousand to some, one to others
-    field.press("Enter")
-    assert page.locator(".gl-slider output").inner_text() == 'π_w must be a number from 0.001 to 0.999, got "1,024"'
     page.evaluate("""() => {
       const options = { label: "steps", low: 1, high: 500, scale: "log", whole: true };
       globalThis.whole = new lab.Slider(document.querySelector("main"), options, 1);
@@ -386,6 +383,9 @@ def test_a_slider_is_dragged_typed_and_moved_by_keys_and_comes_back(opened):
     for key, value in (("ArrowRight", 2), ("ArrowUp", 3), ("ArrowLeft", 2), ("ArrowLeft", 1), ("ArrowLeft", 1)):
         page.get_by_role("slider", name="steps").press(key)
         assert page.evaluate("whole.value") == value
+    page.get_by_role("textbox", name="steps, typed").fill("1,000")  # a thousand to some, one to others
+    page.get_by_role("textbox", name="steps, typed").press("Enter")
+    assert page.locator(".gl-slider output").last.inner_text().endswith('got "1,000"')
 
 
 @needs_node

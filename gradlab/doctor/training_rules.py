@@ -86,7 +86,7 @@ def _zero_gradients(log: Log) -> Iterator[Seen]:
     zeros = {name: curve for name in _GRADIENTS if not (curve := log.curve(name)).values.all()}
     if not zeros:
         return
-    targeted = log.facts.logistic is False and log.loss != "ppo"
+    targeted = log.facts.logistic is False and log.loss not in ("ppo", "sft")
     if targeted:  # the gradient of one side, or of a batch, may be 0 by formula
         zeros = {name: curve for name, curve in zeros.items() if name == "grad_norm" and _ends_at_zero(curve)}
     if not zeros:

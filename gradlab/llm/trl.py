@@ -29,7 +29,7 @@ from torch import Tensor
 from gradlab.checks import one_of
 from gradlab.doctor.log_columns import COLUMNS, PPO_COLUMNS, gradlab_name
 from gradlab.doctor.training_log import append_step, keep_steps, start_log
-from gradlab.llm.train.measures import batch_row, in_batches
+from gradlab.llm.train.measures import batch_row, beta_of_rewards, in_batches
 from gradlab.llm.train.reductions import check_reduction
 from gradlab.losses import DPO, BatchLoss, PairLogps, PairLoss, WeightedLosses, facts_of
 
@@ -131,7 +131,7 @@ class GradlabDPOTrainer(DPOTrainer):
         check_reduction("gradlab_reduction", gradlab_reduction, gradlab_loss, gradlab_loss.name)
         if not isinstance(args, DPOConfig):
             raise ValueError(f"args must be a trl.DPOConfig, got {args!r}")
-        for fault in _faults(args, beta=getattr(gradlab_loss, "beta", 1.0)):
+        for fault in _faults(args, beta=beta_of_rewards(gradlab_loss)):
             raise ValueError(f"args are TRL's, but the loss is gradlab_loss: {fault}")
         self.gradlab_loss = gradlab_loss
         self.seen: dict[bool, list[Tensor]] = {True: [], False: []}  # (pairs, 6) of each batch, by whether it trains

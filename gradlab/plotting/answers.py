@@ -21,7 +21,7 @@ from gradlab.plotting.looks import WIDTH
 from gradlab.plotting.palette import INK, STATES
 from gradlab.streams import Purpose, stream
 
-_SIDED = {"for": "for", "none": "none", "against": "against", "undecided": "undecided"}
+_SIDED = {state: state for state in STATES}
 _UNSIDED = {**_SIDED, "for": "above", "against": "below"}
 _LABEL = 34  # characters of a label in a line
 

@@ -33,7 +33,6 @@ FACTORS = {
 }  # fmt: skip
 _UNITS = {"stated": "cells", "worlds": "worlds", "cases": "cases"}
 _REPLICATES = {**_UNITS, "stated": "seeds"}
-_EQUAL = ", equal in all "  # in place of an interval without a width
 _BECAUSE = {
     "proved": "yes, against {}", "refuted": "no, {} refutes it",
     "holds throughout": "yes: ahead of every control", "holds on average": "yes, on average: ahead of every control",
@@ -55,21 +54,24 @@ def counts(line: Line) -> str:
 
 def effect(line: Line) -> str:
     """Return the average with its 95% interval and unit; a dash for cases, which have no average."""
-    said = interval(line)
-    if said == "—":
-        return said
-    value, *equal = said.split(_EQUAL)
-    return _EQUAL.join([f"{value} {line.unit}".rstrip(), *equal])
+    value, equal = _average(line)
+    return value if math.isnan(line.effect) else f"{value} {line.unit}".rstrip() + equal
 
 
 def interval(line: Line) -> str:
     """Return the average with its 95% interval, without its unit; a dash for cases."""
+    return "".join(_average(line))
+
+
+def _average(line: Line) -> tuple[str, str]:
+    """Return the average with its interval; and what stands, after the unit, for an interval without a width."""
     if math.isnan(line.effect):
-        return "—"
-    ends = "" if math.isnan(line.low) else f" [{_signed(line.low, line.digits)}, {_signed(line.high, line.digits)}]"
+        return "—", ""
+    value = _signed(line.effect, line.digits)
     if line.low == line.high:
-        ends = f"{_EQUAL}{line.replicates:,} {_REPLICATES[line.population]}"
-    return f"{_signed(line.effect, line.digits)}{ends}"
+        return value, f", equal in all {line.replicates:,} {_REPLICATES[line.population]}"
+    ends = "" if math.isnan(line.low) else f" [{_signed(line.low, line.digits)}, {_signed(line.high, line.digits)}]"
+    return f"{value}{ends}", ""
 
 
 def elsewhere(lines: Sequence[Line]) -> str:

@@ -187,11 +187,12 @@ class PPOStage(Stage):
             header = read_log(folder / LOG).attrs["settings"] if (folder / LOG).is_file() else {}
         except (OSError, ValueError):  # a damaged log, which is said elsewhere
             return
-        known, judge = header.get("reward_code"), self.run.settings.ppo.judge
-        if header and header.get("ppo_judge") != judge:
+        known, judges = header.get("reward_code"), (header.get("ppo_judge"), self.run.settings.ppo.judge)
+        if header and judges[0] != judges[1]:
+            before, now = (judge or "none" for judge in judges)
             say(
-                f"gradlab: the judge was {header.get('ppo_judge')} when {folder} began, and is {judge} now; what "
-                "either judges does not compare",
+                f"gradlab: the judge was {before} when {folder} began, and is {now} now; what either judges does not "
+                "compare",
                 file=sys.stderr,
             )
         if known and known != reward_code(spec):
