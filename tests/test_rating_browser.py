@@ -243,6 +243,31 @@ def test_a_browser_that_keeps_nothing_is_named_and_answers_can_be_exported(made,
     assert list(read_answers(made, [tmp_path / "saved.jsonl"]).frame["choice"]) == choices(3)
 
 
+ORDER = """
+    window.order = [];
+    const { request } = LockManager.prototype, { getItem } = Storage.prototype;
+    LockManager.prototype.request = async function (...given) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      await request.apply(this, given);
+      order.push("answered");
+    };
+    Storage.prototype.getItem = function (key) { order.push("storage"); return getItem.call(this, key); };
+"""
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_the_storage_is_not_touched_before_the_browser_has_taken_the_page_up(opened, locks):
+    """Chromium may cut off a page that does, without an error: its answers would be gone when it closes."""
+    form = opened(script=ORDER if locks else "delete Navigator.prototype.locks")
+    form.begin()
+    form.rate(0, 1)
+    if locks:
+        assert form.page.evaluate("order.slice(0, 2)") == ["answered", "storage"]
+    form.page.reload()
+    form.begin("Go on")
+    form.done(1)
+
+
 def test_two_windows_of_one_browser_follow_each_other(opened):
     here = opened()
     there = opened(context=here.page.context)

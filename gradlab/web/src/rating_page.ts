@@ -7,9 +7,23 @@ import { joined, type Line, linesOfText, type RatingList, RatingSession, textOfL
 const NOT_KEPT =
   "This browser keeps nothing for this page: your answers are gone when you close it. Export them before, and import them to go on";
 
-/** Shows a rater's list in an element of a page; returns what it is made of. */
-export function mountPage(root: HTMLElement, list: RatingList): RatingPage {
+/** Shows a rater's list in an element of a page, once its storage may be used; returns what it is made of. */
+export async function mountPage(root: HTMLElement, list: RatingList): Promise<RatingPage> {
+  await takenUp();
   return new RatingPage(root, list);
+}
+
+/**
+ * Waits until the browser's own process has taken this page up; its answer about a lock says so. Until then Chromium
+ * (seen in 156, with files, on a busy machine) may give a page a storage that looks whole and is no one else's: what is
+ * kept there is gone when the window closes.
+ */
+async function takenUp(): Promise<void> {
+  try {
+    await navigator.locks.request("gradlab page", { mode: "shared" }, () => {});
+  } catch {
+    await new Promise((resolve) => setTimeout(resolve, 500)); // no locks here: time is the next best
+  }
 }
 
 export class RatingPage {
