@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradlab.lab.chains import Chain, chain_world, fit_chains, length_table, long_run
-from gradlab.losses import DPO, BalancedDPO, balanced_weights, pair_loss
+from gradlab.losses import DPO, BalancedDPO, balanced_weights, named_loss, pair_loss
 from gradlab.streams import Purpose, stream
 from gradlab.theory import explained_by_length, weight_spread
 
@@ -179,6 +179,7 @@ REFUSED = [
     (lambda: chain_world(8, pairs=0), "pairs must be a whole number ≥ 1, got 0"),
     (lambda: fit_chains([], DPO()), "worlds must be a ChainWorld, such as .* or a sequence with at least one, got"),
     (lambda: fit_chains([chain_world(4, pairs=2)], DPO), "loss must be a PairLoss"),
+    (lambda: fit_chains([chain_world(4, pairs=2)], named_loss("aot")), r"loss must be a PairLoss .* got AOT\("),
     (lambda: weight_spread(0, 1, 1), "mean must be > 0, got 0"),
     (lambda: weight_spread(1, -1, 1), "spread must be ≥ 0, got -1"),
     (lambda: weight_spread(1, 1, 0), "length must be ≥ 1, got 0"),

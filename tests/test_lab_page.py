@@ -441,6 +441,10 @@ def test_a_link_brings_the_state_back_and_a_broken_one_is_said(opened):
     assert broken.state("scale") == 4
     broken.set(scale=5)
     assert broken.numbers()["a"]["utility"] > 0
+    beyond = opened("#view=pair&loss_a=exo&label_smoothing_a=0")
+    assert beyond.notice().startswith("The link was read in part: label_smoothing_a must be a number from 1e−4 to ")
+    assert "got 0 (EXO" in beyond.notice()
+    assert 1e-4 <= beyond.state("label_smoothing_a") < 0.45
     broken.page.evaluate("location.hash = 'view=grid&scale=3'")
     broken.until("shell.history.state.scale === 3")
     assert broken.notice() == ""
@@ -580,6 +584,10 @@ def test_a_file_brings_the_state_back_and_a_wrong_one_is_said(opened, tmp_path):
         ('{"explorer": "grid", "state": {}}', 'it must be of the explorer "pair", got "grid"'),
         ('{"explorer": "pair", "state": {"win": "NaN"}}', 'win must be a number from 1e−12 to 0.999, got "NaN"'),
         ('{"explorer": "pair", "state": {"cookie": 1}}', 'there is no setting "cookie" here'),
+        (
+            '{"explorer": "pair", "state": {"loss_a": "exo", "label_smoothing_a": 0}}',
+            "label_smoothing_a must be a number from 1e−4 to 0.4467, got 0 (EXO)",
+        ),
     ):
         (tmp_path / "bad.json").write_text(text)
         chooser.set_input_files(tmp_path / "bad.json")

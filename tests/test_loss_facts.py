@@ -400,6 +400,18 @@ def test_a_hyper_parameter_named_like_another_option_is_refused_where_both_are_a
     assert capsys.readouterr().err == f"gradlab: {message}\n"
 
 
+@pytest.mark.parametrize("name", ["run", "step", "error", "kl", "expected_utility", "win_rate", "training_loss"])
+def test_a_hyper_parameter_named_like_a_column_of_a_sweep_would_be_lost_in_it(name, registered):
+    import pandas as pd
+
+    from gradlab.sweeps.settings_frame import check_settings
+
+    registered(other(__annotations__={name: float}, **{name: 1.0}, __call__=lambda self, logps: -logps.win_logratio))
+    message = f"^{name} of other must have another name, since a sweep has a column called {name}$"
+    with pytest.raises(ValueError, match=message):
+        check_settings(pd.DataFrame({"loss": ["other"], name: [2.0]}))
+
+
 def test_a_loss_that_is_called_like_a_part_of_a_run_is_no_loss_of_a_run(registered):
     registered(other(name="reference"))
     with pytest.raises(

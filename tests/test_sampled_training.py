@@ -230,7 +230,18 @@ def test_a_broken_policy_is_reported_as_such():
 # --- mini-batches ---
 
 
-@pytest.mark.parametrize("sampler", ["on-policy", "mixture", "top-k:k=2", "best-worst", "wpo", "importance:how=plain"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "on-policy",
+        "mixture",
+        "top-k:k=2",
+        "best-worst",
+        "wpo",
+        "importance:how=plain",
+        "mix-p:beta=1.0,normalised=False",
+    ],
+)
 @pytest.mark.parametrize("pairs", [None, 40])
 def test_mini_batches_are_on_average_what_the_sampler_gives_to_the_whole_data(sampler, pairs):
     training = Training(sampler=sampler, batch=64, pairs=pairs, sampler_every=400)

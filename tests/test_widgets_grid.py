@@ -144,6 +144,9 @@ def test_seeds_are_worlds_and_data_of_their_own_with_a_band(grid):
     np.testing.assert_allclose(reward.curves[0].high, np.quantile(values, 0.9, axis=0))
     assert (reward.y.low, reward.y.high) == (0, np.ceil(max(curve.high.max() for curve in reward.curves)))
     assert set(grid.frame()["seed"]) == {7, 8, 9, 10, 11}
+    assert grid.numbers["E[u] A"] == pytest.approx(values[:, grid.result.index].mean(), rel=1e-12)
+    last = {side.upper(): grid.result.sides[side].curves["utility"][:, -1].mean() for side in "ab"}
+    assert grid.outcome(grid.result)[0] in {max(last, key=last.get).lower(), "equal"}
     grid.set(seeds=1)
     assert next(chart for chart in grid.charts(grid.result, None) if chart.title == "Reward").curves[0].low is None
 

@@ -1,11 +1,14 @@
 """The explorer of sampling: its sentences, its guess, and what it says of where a loss settles."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 import gradlab as gl
 from gradlab.widgets import SamplingExplorer
-from gradlab.widgets.sampling_explorer import SAMPLERS
+from gradlab.widgets.sampling_explorer import RECIPE, SAMPLERS, trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::gradlab.lab.engine.fusion.EagerNotice")]
 
@@ -53,6 +56,24 @@ def test_the_top_five_keep_dpo_from_its_optimum(explorer):
     result = finished(explorer, loss="dpo", sampler=SAMPLERS["top 5"])
     assert np.abs(result.sampled.policy - np.exp(result.ideal)).max() > 0.01
     assert np.abs(result.even.policy - np.exp(result.ideal)).max() < 0.01
+
+
+@pytest.mark.parametrize("every", [1, 10, 100])
+def test_the_pairs_that_are_shown_are_those_that_the_training_saw(every):
+    """Between two looks the sampler has the policy of the last one, and not today's."""
+    world, law, loss = gl.gaussian_world(prompts=4, sigma=3.0), gl.samplers.OnPolicy(), gl.BalancedDPO()
+    steps, side = trained(world, loss, law, SimpleNamespace(data="exact", every=every, seed=0))
+    place = int(np.searchsorted(steps, 150))
+    looked = steps[place] // every * every
+    recipe = RECIPE.but(pairs=None, sampler=law, sampler_every=every)
+    then, now = (
+        gl.fit(world, loss, recipe.but(steps=int(step))).policies[-1].double() for step in (looked, steps[place])
+    )
+    pairs = then.exp()[..., :, None] * then.exp()[..., None, :]
+    pairs *= ~torch.eye(len(pairs[0]), dtype=bool)
+    apart = (now[..., :, None] - now[..., None, :]).abs()
+    seen = ((pairs * apart).sum((-2, -1)) / pairs.sum((-2, -1))).mean()
+    assert side.imbalance[place] == pytest.approx(float(seen), rel=1e-4)
 
 
 def test_uniform_sampling_is_itself_its_comparison(explorer):

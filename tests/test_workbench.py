@@ -137,8 +137,12 @@ def test_the_workbench_shows_a_loss_beside_dpo():
 
 @pytest.mark.parametrize(
     ("loss", "seeds", "match"),
-    [("dpoo", 8, "loss must be one of"), ("dpo", 3, "seeds must be a whole number ≥ 4"), (3, 8, "loss must be a loss")],
-)
+    [
+        ("dpoo", 8, "loss must be one of"), ("dpo", 3, "seeds must be a whole number ≥ 4"),
+        (3, 8, "loss must be a loss"),
+        ("kto", 8, "loss must be a loss of pairs, got KTO.* a loss of batches"),
+    ],
+)  # fmt: skip
 def test_what_is_no_loss_is_refused(loss, seeds, match):
     with pytest.raises((ValueError, TypeError), match=match):
         workbench(loss, seeds=seeds)

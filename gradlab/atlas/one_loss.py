@@ -12,7 +12,7 @@ from gradlab.atlas.comparison import BETAS, TRAINING, Comparison, compare
 from gradlab.atlas.rows import Loss, losses_of
 from gradlab.checks import count
 from gradlab.lab.training import Training
-from gradlab.losses import DPO, PairLoss
+from gradlab.losses import DPO, BatchLoss, PairLoss
 
 SEEDS = 8
 LENGTHS = {"length": 10.0, "length_spread": 0.5}  # tokens, of the worlds of a loss that reads lengths
@@ -57,7 +57,7 @@ def workbench(loss: PairLoss | str, *, seeds: int = SEEDS, training: Training = 
     line, for what is no loss of pairs and for numbers out of range.
     """
     (chosen,) = losses_of([loss])
-    if not isinstance(chosen, PairLoss):
+    if isinstance(chosen, BatchLoss):
         raise ValueError(f"loss must be a loss of pairs, got {chosen!r}, a loss of batches")
     count("seeds", seeds, least=4, most=1000)
     beta = float(getattr(chosen, "beta", 1.0)) if any(one.name == "beta" for one in fields(chosen)) else 1.0  # type: ignore[arg-type]

@@ -146,7 +146,7 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
     attained = pd.Series([one is not None and one.attained for one in optima], rows.index)
     partly = pd.Series([one is not None and not one.attained for one in optima], rows.index)
     against = (rows["win_slope"] > 0) | (rows["lose_slope"] < 0)
-    shares = [measured(loss).weight_range for loss in losses]
+    shares = [_shares(loss) for loss in losses]
     even = pd.Series([max(abs(end - 0.5) for end in ends) < 1e-9 for ends in shares], rows.index)
     answers = [
         ("Never lower a winner and never raise a loser", ~rows["winner_down"] & ~rows["loser_up"]),
@@ -175,6 +175,11 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
         ):
             names = [f"[{key}](#{key})" for key in rows.loc[chosen, "key"]]
             yield f"- **{words}**: {', '.join(names) if names else 'none'}."
+
+
+def _shares(loss: Known) -> tuple[float, float]:
+    """Return the ends of λ_w: as stated for a loss of batches, of which batches of one pair do not tell it."""
+    return loss.weight_range if isinstance(loss, BatchLoss) else measured(loss).weight_range
 
 
 _SYMBOLS = """\

@@ -25,7 +25,7 @@ from gradlab.arrays import real_array
 from gradlab.checks import between, count, of_kind, positive, several, shown
 from gradlab.lab.descent import steady
 from gradlab.lab.optimizers import optimizer_of
-from gradlab.losses import PairLogps, PairLoss
+from gradlab.losses import BatchLoss, PairLogps, PairLoss
 from gradlab.streams import Purpose, stream
 
 MOST_TOKENS = 10**5  # of one sequence
@@ -287,7 +287,7 @@ def fit_chains(
 
     Raises ValueError for a bad argument, FloatingPointError where a probability becomes 0 or no number.
     """
-    if isinstance(loss, type) or not isinstance(loss, PairLoss):
+    if isinstance(loss, type | BatchLoss) or not isinstance(loss, PairLoss):
         raise ValueError(f"loss must be a PairLoss such as DPO(beta=1.0) or pair_loss('dpo'), got {shown(loss)}")
     steps, rate = count("steps", steps, least=1), positive("learning_rate", learning_rate)
     worlds = several("worlds", worlds, ChainWorld, "a ChainWorld, such as chain_world(16)")

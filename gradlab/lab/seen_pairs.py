@@ -86,7 +86,7 @@ class SeenPairs:
         drawn = [resample(own, size, rng) for own, rng in zip(law.cpu().numpy(), self.streams, strict=True)]
         shares = torch.from_numpy(np.stack(drawn)).to(law.device)
         if self.sampler.drawn:
-            return shares
+            return shares if self.sampler.normalised else shares * law.sum((-2, -1), keepdim=True)
         padded = torch.zeros_like(self.data)
         padded[: self.shape[0] * self.shape[1]] = shares.flatten(0, 1)
         return self._live(self.sampler.reweighted(padded, self.pairs, self.comparable))

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from gradlab.checks import count, one_of, shown, toml_file
+from gradlab.lab import metrics
 from gradlab.lab.runs import Runs
 from gradlab.lab.training import Training
 from gradlab.lab.world import gaussian_world
@@ -30,6 +32,7 @@ _TRAINING = (
     "policy", "optimizer", "learning_rate", "steps", "pairs", "batch", "labels", "sampler", "sampler_every",
     "reference_every", "record", "dtype",
 )  # fmt: skip
+RENAMED = {"utility": "expected_utility", "loss": "training_loss"}  # metrics that are named as a setting is
 MOST_RUNS = 10_000_000
 
 
@@ -69,7 +72,18 @@ def with_own_losses(document: Mapping[str, Any]) -> dict[str, Any]:
 def setting_names() -> tuple[str, ...]:
     """Return the names that a setting may have: those of the training, the world, and every registered loss."""
     others = (*_TRAINING, *WORLD, "seed")
-    return ("loss", *hyper_parameters(taken=("loss", "seeds", *others), batches=True), *others)
+    hyper = hyper_parameters(taken=("loss", "seeds", *others), batches=True)
+    results = {"run", "step", "error", *(RENAMED.get(name, name) for name in metric_names())}
+    for name in results & hyper.keys():
+        (loss, *_) = hyper[name].defaults
+        raise ValueError(f"{name} of {loss} must have another name, since a sweep has a column called {name}")
+    return ("loss", *hyper, *others)
+
+
+def metric_names() -> list[str]:
+    """Return the columns of ``Fit.history``, without step and run."""
+    nothing = torch.zeros(1, 2)
+    return [*metrics.summary(nothing, nothing, nothing == 0, nothing, beta=1.0), "loss", "held_out_loss"]
 
 
 def check_settings(settings: pd.DataFrame) -> pd.DataFrame:

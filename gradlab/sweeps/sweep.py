@@ -17,11 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 
 from gradlab.checks import output_folder
-from gradlab.lab import metrics
 from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import fit
 from gradlab.lab.samplers import NoWeight
@@ -45,10 +43,18 @@ from gradlab.store.artifacts import (
 from gradlab.store.files import remove_leftovers
 from gradlab.store.pool import Part, processes, run_parts
 from gradlab.store.provenance import code_key, fingerprint
-from gradlab.sweeps.settings_frame import WORLD, check_settings, loss_of, rows_of, training_of, world_arguments
+from gradlab.sweeps.settings_frame import (
+    RENAMED,
+    WORLD,
+    check_settings,
+    loss_of,
+    metric_names,
+    rows_of,
+    training_of,
+    world_arguments,
+)
 
 _OF_A_RUN = {"run", "seed", *WORLD} - {"prompts", "responses"}  # what may differ within a block
-_RENAMED = {"utility": "expected_utility", "loss": "training_loss"}  # metrics that are named as a setting is
 # Of a block: runs; ordered pairs in memory, about 20 MB; and those times steps, some seconds of work.
 _BLOCK_RUNS, _BLOCK_SLOTS, _BLOCK_WORK = 1000, 2**20, 2**30
 
@@ -147,7 +153,7 @@ def train_block(settings: pd.DataFrame, losses: Sequence[KnownLoss] = ()) -> pd.
     if training.record == 1:
         history = history[history["step"] > 0]
     runs, error = history["run"], history["error"].astype("string")
-    numbers = history.reindex(columns=["step", *_metrics()]).rename(columns=_RENAMED).assign(error=error)
+    numbers = history.reindex(columns=["step", *metric_names()]).rename(columns=RENAMED).assign(error=error)
     return settings.iloc[runs].reset_index(drop=True).join(numbers.reset_index(drop=True))
 
 
@@ -163,12 +169,6 @@ def _train(worlds: Sequence[World], loss: PairLoss, seeds: Sequence[int], traini
     first = _train(worlds[:half], loss, seeds[:half], training)
     second = _train(worlds[half:], loss, seeds[half:], training)
     return pd.concat([first, second.assign(run=second["run"] + half)], ignore_index=True)
-
-
-def _metrics() -> list[str]:
-    """Return the columns of ``Fit.history``, without step and run."""
-    nothing = torch.zeros(1, 2)
-    return [*metrics.summary(nothing, nothing, nothing == 0, nothing, beta=1.0), "loss", "held_out_loss"]
 
 
 def _parts(settings: pd.DataFrame, folder: Path, key: str) -> list[Part]:

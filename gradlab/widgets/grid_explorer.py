@@ -126,8 +126,8 @@ class Trained:
         return self.sides[slot].fit.policies[self.index, 0]
 
     def at_step(self, slot: str, metric: str) -> float:
-        """Return that loss's metric at that step."""
-        return float(self.sides[slot].curves[metric][0, self.index])
+        """Return that loss's metric at that step, the mean over seeds."""
+        return float(self.sides[slot].curves[metric][:, self.index].mean())
 
 
 class GridExplorer(ComparingExplorer):
@@ -252,7 +252,7 @@ class GridExplorer(ComparingExplorer):
         return [*maps, *(_curves(result, *row) for row in _CURVES), _prompt(result)]
 
     def readings(self, result: Trained) -> Sequence[Reading]:
-        """Return the step that is shown, and the metrics at it, per loss, of the first seed."""
+        """Return the step that is shown, and the metrics at it, per loss, means over seeds."""
         rows = [
             Reading(name, {slot.upper(): result.at_step(slot, metric) for slot in result.sides}, unit, key)
             for name, unit, key, metric in _ROWS
@@ -261,7 +261,7 @@ class GridExplorer(ComparingExplorer):
 
     def outcome(self, result: Trained) -> tuple[str, str]:
         """Return whose policy ends with the highest expected utility, and by how much."""
-        ends = {slot: float(side.curves["utility"][0, -1]) for slot, side in result.sides.items()}
+        ends = {slot: float(side.curves["utility"][:, -1].mean()) for slot, side in result.sides.items()}
         first, second = sorted(ends, key=lambda slot: -ends[slot])[:2]
         gap = ends[first] - ends[second]
         if gap <= _CLOSE:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from gradlab.lab import metrics
+from gradlab.lab.descent import recorded_steps
 from gradlab.lab.fit import fit
 from gradlab.lab.samplers import Sampler, pair_weights, sampler_of
 from gradlab.lab.settling import settle
@@ -28,6 +29,7 @@ from gradlab.widgets.world_controls import seed_control, top_of
 PROMPTS, RESPONSES, SHOWN = 4, 20, 1  # the prompt whose policy and pairs are drawn
 STEPS = 300
 RECIPE = Training(optimizer="adam", learning_rate=0.05, steps=STEPS, record=24)
+_EACH_STEP = 2000  # log-spaced steps among which is each of the 300: a sampler may look at any of them
 EXACT, FRESH, FROZEN = "exact", "fresh", "frozen"
 LOSSES = {"DPO": "dpo", "bDPO": "bdpo", "bDPO at 2β": "bdpo at 2β", "DPO at β/2 (λ = ½)": "half"}
 _MADE: dict[str, Any] = {
@@ -276,21 +278,20 @@ def law_of(state: SimpleNamespace) -> Sampler:
 def trained(world: World, loss: PairLoss, law: Sampler, state: SimpleNamespace) -> tuple[np.ndarray, Side]:
     """Return the recorded steps, and the training of a loss under a sampler."""
     pairs = state.data if isinstance(state.data, int) else None
-    frozen = state.every == FROZEN
+    every = STEPS if state.every == FROZEN else state.every
     recipe = RECIPE.but(
-        pairs=pairs, batch=16 if state.data == FRESH else None, sampler=law,
-        sampler_every=STEPS if frozen else state.every,
+        pairs=pairs, batch=16 if state.data == FRESH else None, sampler=law, sampler_every=every, record=_EACH_STEP,
     )  # fmt: skip
-    fitted = fit(world, loss, recipe, seed=state.seed)
-    logp = fitted.policies.double()
+    policies = fit(world, loss, recipe, seed=state.seed).policies.double()
+    steps = recorded_steps(STEPS, RECIPE.record)
+    logp = policies[steps]
     utility, ref_logp, comparable = (
         torch.as_tensor(np.array(values, float)) for values in (world.utility, world.ref_logp, world.comparable())
     )
     data = torch.as_tensor(exact_pairs(world) if pairs is None else draw_pairs(world, pairs, seed=state.seed))
-    looked = logp[:1].expand_as(logp) if frozen else logp
+    looked = policies[np.zeros_like(steps) if state.every == FROZEN else steps // every * every]
     spread = [values.expand_as(logp) for values in (ref_logp, utility)]
-    every = data.expand(len(logp), *data.shape)
-    seen = law.reweighted(every, pair_weights(law, looked, *spread), comparable)
+    seen = law.reweighted(data.expand(len(logp), *data.shape), pair_weights(law, looked, *spread), comparable)
     seen = (seen / seen.sum((-2, -1), keepdim=True)).numpy()
     win, lose = logp.numpy()[..., :, None], logp.numpy()[..., None, :]
     side = Side(
@@ -299,7 +300,7 @@ def trained(world: World, loss: PairLoss, law: Sampler, state: SimpleNamespace) 
         (seen * bdpo_share_corrected(win, lose)).sum((-2, -1)).mean(-1),
         logp[-1, SHOWN].exp().numpy(), (seen[-1, SHOWN] + seen[-1, SHOWN].T),
     )  # fmt: skip
-    return fitted.steps, side
+    return steps, side
 
 
 def apart(world: World, loss: PairLoss, law: Sampler) -> float | str:

@@ -48,8 +48,9 @@ def fused(
     """Train as ``descend`` does, in one compiled function; return log π at the ``wanted`` steps, (S, R, X, Y).
 
     Each run gives the same bits as it gives alone. After 200 steps in float64, probabilities agree with the eager
-    loop's to 1e-10. Raises NotFusable before anything is trained, or where a sampler's weights do not fit into the
-    kernel's numbers; FloatingPointError as ``descend`` does.
+    loop's to 1e-10; not those of losses with a kink where a side is at its reference (BPO, DPOP, MinorDPO), since
+    rounding then decides on which side of it a start at the reference lies. Raises NotFusable before anything is
+    trained, or where a sampler's weights do not fit into the kernel's numbers; FloatingPointError as ``descend`` does.
     """
     features = training.features(problem.runs.responses)
     shared = not is_free(features)

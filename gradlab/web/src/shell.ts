@@ -6,7 +6,7 @@ import type { Context, ExplorerKind, ExplorerView } from "./explorer";
 import css from "./lab.css";
 import { pngOf, style, together } from "./plot";
 import { type Fetch, Shelf } from "./shelf";
-import { fieldsOf, type Spec, storyState } from "./spec";
+import { fieldsOf, notTaken, type Spec, storyState } from "./spec";
 import { copiedWords, fromFragment, History, type State, toFragment, type Value } from "./state";
 
 /** Files that Python makes. */
@@ -99,7 +99,10 @@ export class Shell {
 
   /** Goes to the state of a fragment, and says what of it was refused; the first state of all is no step to undo. */
   read(fragment: string, first = false): void {
-    const { state, refused } = fromFragment(fragment, this.usual, this.history.spec);
+    const { state: found, refused } = fromFragment(fragment, this.usual, this.history.spec);
+    const wrong = notTaken(found, this.spec);
+    refused.push(...wrong.map(({ reason }) => reason));
+    const state = { ...found, ...Object.fromEntries(wrong.map(({ name, usual }) => [name, usual])) };
     const more = refused.length > 1 ? ` (and ${refused.length - 1} more)` : "";
     this.say(refused.length ? `The link was read in part: ${refused[0].slice(0, 300)}${more}.` : "");
     if (first) this.history.amend(state);
@@ -212,7 +215,10 @@ export class Shell {
 
   private async load(file: File): Promise<void> {
     try {
-      this.history.set({ ...this.usual, ...stateOf(await file.text(), this.spec.name) });
+      const state = { ...this.usual, ...stateOf(await file.text(), this.spec.name) };
+      const [wrong] = notTaken(state, this.spec);
+      if (wrong) throw new Error(wrong.reason);
+      this.history.set(state);
       this.say("");
     } catch (error) {
       this.say(`The file was not loaded: ${(error as Error).message}.`);

@@ -3,7 +3,7 @@
 import type { KernelRecord } from "./kernel";
 import { DASHES, LOOKS } from "./palette";
 import type { SliderOptions } from "./slider";
-import type { Field, Fields, State, Value } from "./state";
+import { type Field, type Fields, refusal, type State, type Value } from "./state";
 
 /** A control's facts, as `Control.spec()` in Python gives them; `loss`, `hyper` and `of` say to which loss it belongs. */
 export interface ControlSpec {
@@ -162,6 +162,18 @@ export function followers(key: string, chosen: LossFacts, state: State, losses: 
     const next = untouched || value < low || value > high ? (chosen.hyper[hyper] ?? start) : value;
     return [name, Math.min(Math.max(next, low), high)];
   }));
+}
+
+/** The numbers of a state that its losses do not take, as `LossNumber.accepted_of` in Python has it: why, and the loss's own. */
+export function notTaken(state: State, { controls, losses }: Pick<Spec, "controls" | "losses">): { name: string; reason: string; usual: number }[] {
+  return Object.entries(controls).flatMap(([name, control]) => {
+    const chosen = losses.find((loss) => control.of && loss.name === state[`loss_${control.of}`]);
+    const usual = chosen?.hyper[control.hyper ?? ""];
+    if (!chosen || usual === undefined) return [];
+    const { low, high } = sliderOf(control, chosen);
+    const reason = refusal(name, state[name], { kind: "number", low, high });
+    return reason ? [{ name, reason: `${reason} (${chosen.label})`, usual }] : [];
+  });
 }
 
 /** The whole state at which a story is told; the reader's guess stays. */
