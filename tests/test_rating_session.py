@@ -167,6 +167,7 @@ def test_two_files_are_joined_in_whichever_order_they_fit(made):
         ([first], [other, undo_other, first, second], 2),  # the other way round
         ([first], [first, undo, other], 1),
         ([first], [other], None),
+        ([first, undo, other], [first, {**undo, "time": "w"}, {**first, "choice": "right", "time": "x"}], None),
     ]
     body = """
       return given.cases.map(([here, there]) => {

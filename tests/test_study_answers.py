@@ -112,11 +112,27 @@ def test_an_answer_that_does_not_belong_is_refused_with_file_and_line(study, tmp
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_files_that_go_on_differently_from_one_answer_are_no_answer(study, tmp_path, order):
+    files = []
+    for name, choice in (("x", "right"), ("y", "tie")):
+        files.append(tmp_path / f"{name}.jsonl")
+        undone = _first(study, choice=UNDO, time=f"2{name}")
+        for line in (_first(study, time="1"), undone, _first(study, choice=choice, time=f"3{name}")):
+            append(files[-1], line)
+    with pytest.raises(ValueError, match=r"takes back left at place .* another file has (right|tie) there"):
+        read_answers(study, files[::order])
+
+
 def test_an_answer_is_changed_by_taking_it_back(study, tmp_path):
     file = tmp_path / "answers.jsonl"
     append(file, _first(study))
     append(file, _first(study, choice="right"))
     with pytest.raises(ValueError, match=r"already, otherwise .left.; an answer is changed by taking it back"):
+        read_answers(study, [file])
+    append(file, _first(study, time="later"))
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[::2]))
+    with pytest.raises(ValueError, match=r"already, with another time or reason .left."):
         read_answers(study, [file])
     file.unlink()
     for line in (_first(study), _first(study, choice=UNDO), _first(study, choice="right")):

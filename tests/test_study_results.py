@@ -18,6 +18,7 @@ from gradlab.study.raters import RaterModel, simulated
 from gradlab.study.rates import win_rate
 from gradlab.study.results import Results
 from gradlab.study.stopping import interim
+from gradlab.study.terms import equal_length
 
 
 def _read(study, lines, folder):
@@ -284,6 +285,19 @@ def test_identical_texts_count_as_ties_and_pull_the_rate_to_one_half(tmp_path):
                          tmp_path)).verdict.rate  # fmt: skip
     assert rate.prompts == 40
     assert rate.rate == pytest.approx((30 + 10 / 2) / 40)
+
+
+def test_at_equal_length_identical_texts_count_too(tmp_path):
+    def text(system, place):
+        return "the same" if place < 10 else f"{place} {len(system)}" + " word" * (place * len(system) % 7)
+
+    small_study.write_samples(tmp_path, 40, text=text)
+    design = Design(items_per_rater=20, raters_per_item=2, identical="tie")
+    study = freeze(small_study.plan(design=design), tmp_path)
+    results = Results(_read(study, small_study.answers_of(study, _by_item), tmp_path))
+    bare = equal_length(results.of("dpo", "bdpo", "helpful")).rate
+    assert results.equal_length.rate.rate == pytest.approx(0.5 + (bare.rate - 0.5) * 30 / 40)
+    assert results.equal_length.rate.prompts == 40
 
 
 def _by_item(task):

@@ -158,8 +158,8 @@ def summary(plan: Plan) -> list[str]:
               f"{round(design.repeats * design.items_per_rater)} repeats, {design.attention} attention checks"),
         *_row("time", f"{hours(plan):.1f} hours in all, {hours(plan) / len(plan.raters):.1f} per rater, at {SECONDS} s "
               "per answer"),
-        *_row("ends", "when every task is answered" if stop.rule == "fixed" else
-              f"at a half-width of {stop.half_width:.1%} with {stop.least_items} items answered, or when every task is "
+        *_row("ends", "when every item is answered" if stop.rule == "fixed" else
+              f"at a half-width of {stop.half_width:.1%} with {stop.least_items} items answered, or when every item is "
               "answered"),
         *_row("judges", ", ".join(plan.judges) or "none that are models"),
         "", "The verdict, from the 95% interval of the win-rate (ties one half), the first whose rule is met:",

@@ -150,11 +150,11 @@ def _cut_torn_end(handle: int, path: Path | str) -> None:
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return
     last = _last_line(handle, size)
+    if not last.startswith(b"{"):
+        raise ValueError(f"{path} ends in something that is no JSON object; nothing is appended to it")
     try:
         json.loads(last)
     except ValueError:
-        if not last.startswith(b"{"):
-            raise ValueError(f"{path} ends in something that is no JSON object; nothing is appended to it") from None
         os.ftruncate(handle, size - len(last))
     else:
         write_all(handle, b"\n")

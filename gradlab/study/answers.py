@@ -64,10 +64,11 @@ class _Standing:
     taken: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     of_others: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     of_file: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    in_file: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
 
     def next_file(self) -> None:
         """Begin with another file."""
-        self.of_others, self.of_file = self.taken.copy(), Counter()
+        self.of_others, self.of_file, self.in_file = self.taken.copy(), Counter(), {}
 
     def known(self, line: tuple[Any, ...]) -> bool:
         """Return whether a line was taken before; one without a time may stand twice in a file, an undo between."""
@@ -169,20 +170,31 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
     key = (task.rater, task.place, whole["goal"])
-    if standing.known(tuple(whole.values())):  # the time is the last of them
+    known = standing.known(tuple(whole.values()))  # the time is the last of them
+    own = standing.in_file.pop(key, None)
+    if whole["choice"] != UNDO:
+        standing.in_file[key] = whole
+    there = standing.rows.get(key)
+    if known:
         standing.repeated += 1
     elif whole["choice"] == UNDO:
+        if own and there and not own.items() <= there.items():
+            raise ValueError(
+                f"{place}: {task.rater} takes back {own['choice']} at place {task.place} for {whole['goal']!r}, and "
+                f"another file has {there['choice']} there; leave one of the two files out"
+            )
         standing.rows.pop(key, None)
-    elif key not in standing.rows:
+    elif there is None:
         standing.rows[key] = {
             **whole, "of": task.item, "kind": task.kind, "left": task.left, "right": task.right,
         }  # fmt: skip
-    elif whole.items() <= standing.rows[key].items():
+    elif whole.items() <= there.items():
         standing.repeated += 1
     else:
+        how = "otherwise" if there["choice"] != whole["choice"] else "with another time or reason"
         raise ValueError(
-            f"{place}: {task.rater} has answered place {task.place} for {whole['goal']!r} already, otherwise "
-            f"({standing.rows[key]['choice']}); an answer is changed by taking it back first"
+            f"{place}: {task.rater} has answered place {task.place} for {whole['goal']!r} already, {how} "
+            f"({there['choice']}); an answer is changed by taking it back first"
         )
 
 

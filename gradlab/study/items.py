@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
     sources  the file of samples of each system. prompts: the plan's file of prompts.
 
     Each chosen prompt is used for all pairs of systems that are compared, and strata take turns. Items with
-    identical texts, where the plan counts them as ties, come last and beyond ``plan.items``, in proportion.
+    identical texts, where the plan counts them as ties, come last and beyond ``plan.items``: those that the draw meets
+    on its way to as many different ones, so that each stratum and pair has its own share of them.
 
     ValueError or OSError in one line: for samples that reveal their system, for identical ones where the plan refuses
     them, for prompts that stand twice or differ only in white space, for texts that nobody could read, and for fewer
@@ -128,8 +129,10 @@ def items_of(plan: Plan, sources: Mapping[str, Path | str], prompts: Path | str 
         )
     different = [item for item in items if not item.identical]
     check_number(plan, len(different), len(shared))
-    share = plan.items / len(different)
-    return different[: plan.items] + same[: round(share * len(same))]
+    if plan.items == len(different):
+        return different + same
+    met = takewhile(lambda item: item is not different[plan.items], items)
+    return different[: plan.items] + [item for item in met if item.identical]
 
 
 def check_number(plan: Plan, items: int, prompts: int) -> None:

@@ -161,6 +161,8 @@ class Plan:
         _check_exclusions(self.exclusions)
         _check_stop(self.stop)
         one_of("analysis.population", self.analysis.population, get_args(Population))
+        for name in ("position", "length", "strata", "pool_judges"):
+            of_kind(f"analysis.{name}", getattr(self.analysis, name), bool, "true or false")
         count("seed", self.seed)
 
     @property
@@ -253,6 +255,8 @@ def _check_names(plan: Plan) -> None:
     for name, source in plan.systems.items():
         _check_name("systems", name)
         of_kind(f"systems.{name}", source, str, "a file of samples or a model folder")
+    if plan.prompts is not None and not (isinstance(plan.prompts, str) and plan.prompts.strip()):
+        raise ValueError(f"prompts must be a file of prompts, got {plan.prompts!r}")
     _check_unique("goals", [goal.name for goal in plan.goals])
     check_file_names("goals", [goal.name for goal in plan.goals])
     for goal in plan.goals:

@@ -20,6 +20,7 @@ from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import Mean
 from gradlab.study.plan import Population
 
+_NO_SPREAD = 1e-9  # a standard error below this is rounding
 NORMAL = NormalDist().inv_cdf(0.975)  # standard errors to each end of a 95% interval of normal means
 
 
@@ -72,8 +73,9 @@ def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Ra
     answers     rows with ``rater``, ``prompt`` and ``score``; skips (NaN) are no answers.
     population  ``like these``: raters and prompts are samples. ``these``: only prompts are.
 
-    Where all answers are equal, the interval is Wilson's with the number of prompts n, and the standard error is 1/2√n,
-    that of the score test which this interval inverts: a few equal answers show nothing. It is cut at 0 and 1.
+    Where all answers are equal, or raters disagree alike on every prompt, no spread can be seen. The interval is then
+    Wilson's with the number of prompts n, and the standard error is 1/2√n, that of the score test which this interval
+    inverts: a few equal answers show nothing. It is cut at 0 and 1.
     """
     kept = answers[answers["score"].notna()]
     rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
@@ -90,11 +92,12 @@ def rate_of(score: np.ndarray, rater: np.ndarray, prompt: np.ndarray, population
     per_prompt = np.bincount(prompt)
     number = len(per_prompt)
     weight = 1.0 / (number * per_prompt[prompt])
-    if np.ptp(score) == 0:
-        rate = float(score[0])
-        low, high = wilson_interval(rate, number)
-        return Rate(rate, low, high, 0.5 / math.sqrt(number), math.inf, len(score), number, int(rater.max()) + 1)
-    return estimated(float(weight @ score), score, weight, rater, prompt, raters_vary=population == "like these")
+    mean = float(score[0]) if np.ptp(score) == 0 else float(weight @ score)
+    rate = estimated(mean, score, weight, rater, prompt, raters_vary=population == "like these")
+    if rate.error > _NO_SPREAD:
+        return rate
+    low, high = wilson_interval(mean, number)
+    return replace(rate, low=low, high=high, error=0.5 / math.sqrt(number), freedom=math.inf)
 
 
 def estimated(

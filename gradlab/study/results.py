@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -143,8 +143,10 @@ class Results:
 
     @cached_property
     def equal_length(self) -> EqualLength:
-        """The primary win-rate if both systems' responses were equally long."""
-        return equal_length(self.of(*self._primary), self.plan.analysis.population)
+        """The primary win-rate if both systems' responses were equally long; identical texts count as in ``rate``."""
+        a, b, goal = self._primary
+        found = equal_length(self.of(a, b, goal), self.plan.analysis.population)
+        return replace(found, rate=self._with_ties(found.rate, a, b))
 
     @cached_property
     def left(self) -> Rate:
@@ -244,11 +246,14 @@ class Results:
         Nobody is shown these. The share is that of the plan, and not of the answers: those that come later, or never,
         would else be counted as ties.
         """
+        return self._with_ties(win_rate(answers, population or self.plan.analysis.population), a, b, stratum)
+
+    def _with_ties(self, rate: Rate, a: str, b: str, stratum: str | None = None) -> Rate:
         of_pair = [
             item.identical for item in self.answers.study.items
             if (item.a, item.b) == (a, b) and stratum in (None, item.stratum)
         ]  # fmt: skip
-        same, rate = sum(of_pair), win_rate(answers, population or self.plan.analysis.population)
+        same = sum(of_pair)
         if same and same == len(of_pair):
             return Rate.tied(same)
         return rate.with_ties(same, len(of_pair) - same) if rate.answers else rate
@@ -271,8 +276,9 @@ class Results:
         beside = pd.DataFrame({"judge": both.set_index("item")["score"], "people": people}).dropna()
         beside = beside[beside["people"] != 0.5]
         agree = (np.sign(beside["judge"] - 0.5) == np.sign(beside["people"] - 0.5)).to_numpy()
+        rate = self._rate(both, *self._primary[:2], population="these")
         return {
-            "judge": judge, **_numbers(win_rate(both, "these")), "scored": {*mine["reason"]} == {SCORED},
+            "judge": judge, **_numbers(rate), "scored": {*mine["reason"]} == {SCORED},
             "consistent": float(same.mean()) if len(same) else math.nan, "consistent_low": low, "consistent_high": high,
             "left": left_rate(mine, "these").rate, "length": equal_length(both, "these").slope,
             "with_people": float(agree.mean()) if len(agree) else math.nan,

@@ -32,9 +32,10 @@ class Interim:
 def interim(answers: Answers) -> Interim:
     """Return whether the plan's rule lets the study stop, by the answers so far.
 
-    ``fixed``: when every task is answered. ``precision``: when the half-width is at most ``stop.half_width`` with
-    ``stop.least_items`` items answered, or when every task is answered. Where raters are a sample of others, answers of
-    two or more must count: an interval of one rater's is of prompts alone. Source: ours.
+    ``fixed``: when every item is answered. ``precision``: when the half-width is at most ``stop.half_width`` with
+    ``stop.least_items`` items answered, or when every item is answered. Repeats and attention checks do not count.
+    Where raters are a sample of others, answers of two or more must count: an interval of one rater's is of prompts
+    alone. Source: ours.
     """
     results, plan, stop = Results(answers), answers.study.plan, answers.study.plan.stop
     primary = plan.primary
@@ -44,7 +45,7 @@ def interim(answers: Answers) -> Interim:
     items = int(counted.loc[counted["score"].notna(), "item"].nunique())
     of = sum((item.a, item.b) == (primary.a, primary.b) for item in answers.study.shown)
     left = _open_tasks(answers)
-    may_stop, reason = True, "every task is answered"
+    may_stop, reason = True, "every item is answered by all its raters"
     if left:
         may_stop, reason = False, f"{left} tasks are open"
         if stop.rule == "precision" and stop.half_width is not None:

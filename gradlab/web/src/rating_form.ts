@@ -144,6 +144,7 @@ export class RatingForm {
     if (event.repeat && event.key === "Enter" && target.closest?.("button")) return event.preventDefault(); // a key that is held
     const plain = !event.repeat && !event.ctrlKey && !event.altKey && !event.metaKey && !event.isComposing;
     if (!plain || !this.begun || this.skipDialog.open || target.matches?.(FIELDS)) return;
+    if (event.shiftKey && event.key.startsWith("Arrow")) return; // selects text
     const [does] = Object.entries(KEYS).find(([, keys]) => keys.includes(event.key)) ?? [];
     if (!does || (event.key === "ArrowDown" && scrolls(target))) return;
     event.preventDefault();

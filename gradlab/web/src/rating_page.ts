@@ -210,8 +210,10 @@ class Shelf {
     }
   }
 
-  /** Keeps a damaged text apart. */
+  /** Keeps a damaged text apart, after what was kept there before. */
   setAside(text: string): void {
+    if (this.aside === text || this.aside?.endsWith(`\n${text}`)) return;
+    text = this.aside ? `${this.aside}\n${text}` : text;
     this.aside = text;
     try {
       localStorage.setItem(`${this.name} damaged`, text);

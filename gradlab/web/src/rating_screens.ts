@@ -60,7 +60,7 @@ function instructions({ list }: RatingSession, saving: string): HTMLElement {
     make("li", {}, `You will see ${number} prompts, each with two responses. Read both to their ends; long ones scroll.`),
     make("li", {}, `Then answer: ${asked} ${tie}`),
     make("li", {}, "Judge each pair by itself. Nothing says where a response comes from, and the sides are drawn at random."),
-    make("li", {}, "Skip only what you cannot judge, or do not want to read, and say why."),
+    make("li", {}, "Skip only what you cannot judge, or do not want to read; say why if you like."),
     make("li", {}, saving),
   );
 }
@@ -92,12 +92,10 @@ export class SkipDialog {
     this.other.onfocus = () => (typed.checked = true);
     this.element.ariaLabel = "why do you skip this?";
     this.element.append(
-      make("h2", { textContent: "Why do you skip this?" }), make("div", { className: "gl-reasons", role: "radiogroup", ariaLabel: "reason" }, ...rows),
+      make("h2", { textContent: "Why do you skip this? You need not say." }), make("div", { className: "gl-reasons", role: "radiogroup", ariaLabel: "reason" }, ...rows),
       this.allRow,
       make("div", { className: "gl-row" }, this.skip, make("button", { type: "button", textContent: "Back", onclick: () => this.element.close() })),
     );
-    this.element.addEventListener("input", () => this.refresh());
-    this.element.addEventListener("focusin", () => this.refresh());
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.skip.onclick = () => this.finish();
   }
@@ -114,16 +112,11 @@ export class SkipDialog {
     this.allRow.hidden = !several;
     this.element.showModal();
     this.choices[0].focus();
-    this.refresh();
   }
 
   private get reason(): string {
     const chosen = this.choices.find(({ checked }) => checked);
     return chosen ? chosen.value || this.other.value.trim() : "";
-  }
-
-  private refresh(): void {
-    this.skip.disabled = !this.reason;
   }
 
   private key(event: KeyboardEvent): void {
@@ -134,8 +127,7 @@ export class SkipDialog {
   }
 
   private finish(): void {
-    const { reason } = this;
-    if (!reason) return;
+    const { reason } = this; // "" where the rater gives none
     this.element.close();
     this.done(reason, this.all.checked);
   }

@@ -145,6 +145,11 @@ export class RatingSession {
     return given.map(({ name }) => this.line(task, name, "undo", "", null, time));
   }
 
+  /** The first answer that stands otherwise in another session of the same list, if there is one. */
+  differsFrom(other: RatingSession): Line | undefined {
+    return [...this.standing.values()].find(({ place, goal, choice }) => ![undefined, choice].includes(other.choiceOf(place, goal)));
+  }
+
   /** Lets lines count, all of them or none. Throws an Error of one sentence that says where it goes wrong. */
   take(lines: readonly Line[]): void {
     const before = new Map(this.standing);
@@ -187,7 +192,7 @@ export class RatingSession {
     if (!goals.some(({ name }) => name === line.goal)) must("goal", goals.map(({ name }) => name).join(", "), line.goal);
     const allowed = [...this.choices, "undo"];
     if (!allowed.includes(line.choice)) must("choice", allowed.join(", "), line.choice);
-    if (line.seconds !== null && !(line.seconds >= 0)) must("seconds", "0 or more, or null", line.seconds);
+    if (line.seconds !== null && !(typeof line.seconds === "number" && line.seconds >= 0)) must("seconds", "0 or more, or null", line.seconds);
     for (const name of ["reason", "time"] as const) if (typeof line[name] !== "string") must(name, "a text", line[name]);
   }
 
@@ -201,14 +206,25 @@ export class RatingSession {
 /**
  * The session of two files of one rater's answers, in the order in which they fit: each may have gone on from the other.
  *
- * Throws an Error of one sentence where they answer a question differently.
+ * Throws an Error of one sentence where they answer a question differently, also where one took back what the other kept.
  */
 export function joined(list: RatingList, here: readonly Line[], there: readonly Line[]): RatingSession {
+  const backwards = () => new RatingSession(list, [...there, ...here]);
+  let forwards: RatingSession;
   try {
-    return new RatingSession(list, [...here, ...there]);
+    forwards = new RatingSession(list, [...here, ...there]);
   } catch {
-    return new RatingSession(list, [...there, ...here]);
+    return backwards();
   }
+  let other: RatingSession;
+  try {
+    other = backwards();
+  } catch {
+    return forwards;
+  }
+  const differs = forwards.differsFrom(other);
+  if (differs) throw new Error(`both go on after place ${differs.place} and answer "${differs.goal}" there differently`);
+  return forwards;
 }
 
 /** The text of a file of answers. */
