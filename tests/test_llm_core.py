@@ -592,6 +592,16 @@ def test_random_numbers_are_only_kept_apart_where_there_is_dropout():
         assert apart.called == bool(dropout)
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_layers_that_compute_again_keep_random_numbers_only_where_there_is_dropout(share):
+    for dropout in (0.0, 0.2):
+        model = with_lora(tiny_model(), 2, 4.0, ["all-linear"], dropout).train()
+        policy_of(model, lora_rank=2, lora_dropout=dropout, gradient_checkpointing=share)
+        again = [part for part in model.modules() if getattr(part, "gradient_checkpointing", False)]
+        assert again
+        assert {part._gradient_checkpointing_func.keywords["preserve_rng_state"] for part in again} == {bool(dropout)}
+
+
 def test_auto_is_single_precision_on_a_cpu():
     assert policy_of(tiny_model(), precision="auto").precision == "fp32"
     assert precision_on(torch.device("cuda"), "auto") == "bf16"

@@ -183,7 +183,7 @@ def test_a_tokenizer_beside_the_file_must_be_the_files(cache, tmp_path):
     page = json.loads((tmp_path / "tokenizer.json").read_text())
     page["pre_tokenizer"]["pretokenizers"] = page["pre_tokenizer"]["pretokenizers"][1:]  # numbers are no longer split
     (tmp_path / "tokenizer.json").write_text(json.dumps(page))
-    with pytest.raises(ValueError, match=re.escape(f"tokenizer.json in {tmp_path} differs from the tokenizer of tiny")):
+    with pytest.raises(ValueError, match=re.escape(f"the tokenizer in {tmp_path} differs from the tokenizer of tiny")):
         whole_model(tmp_path / "tiny.gguf")
 
 

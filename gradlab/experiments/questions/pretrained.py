@@ -164,9 +164,10 @@ def verdict(frames: Frames) -> list[Judged]:
     return [one.answered(runs) for one in asked()]
 
 
+_MODEL = "a pretrained model, SmolLM2-135M-Instruct (4-bit weights made whole)"
 CAPTIONS = {
     "pretrained-frontier": (
-        "Runs on a pretrained model, SmolLM2-135M-Instruct (4-bit weights made whole): what each method has reached "
+        f"Runs on {_MODEL}: what each method has reached "
         "against how far it has moved from the reference (KL in nats per response, estimated from samples of at most "
         f"{LONGEST} tokens on the left and {SAMPLED} on the right). Left: openings whose true reward is "
         "known. Right: real pairs of HH-RLHF, accuracy on held-out pairs at equal weight of pairs whose winner is "
@@ -176,7 +177,7 @@ CAPTIONS = {
         "there."
     ),
     "pretrained-likelihood": (
-        "Runs on a pretrained model: how far the log-probabilities of held-out winners (across) and losers (up) have "
+        f"Runs on {_MODEL}: how far the log-probabilities of held-out winners (across) and losers (up) have "
         "moved from the reference, in nats per response, along the training; means over three seeds. Below the dashed "
         "diagonal losers have fallen farther. Left of 0 winners have become less probable than they were. On the "
         "openings the pairs are the reference's own responses, so that both fall for any policy that moves away; only "
@@ -184,11 +185,11 @@ CAPTIONS = {
     ),
     "pretrained-length": (
         "Balanced-DPO's weight of the winner, λ_w = log π_l/(log π_w + log π_l), against the winner's share of both "
-        "responses' tokens, one mark per held-out pair, a pretrained model, all seeds. On the dashed line λ_w is the "
+        f"responses' tokens, one mark per held-out pair, {_MODEL}, all seeds. On the dashed line λ_w is the "
         "loser's share of tokens and nothing else; R² is a mean over seeds."
     ),
     "pretrained-sides": (
-        "Runs on a pretrained model: R = ‖g_w‖/‖g_l‖, the parameter gradient of a batch's winners over that of its "
+        f"Runs on {_MODEL}: R = ‖g_w‖/‖g_l‖, the parameter gradient of a batch's winners over that of its "
         "losers, along the training; means over three seeds with 95% t intervals. At 1 both sides pull equally. In the "
         "grey part below, where R < −C, C being the cosine of both gradients, losers would push the winners of their "
         "own batch down, and in the one above winners would pull the losers up; its edges are means over all methods "

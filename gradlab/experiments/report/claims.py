@@ -115,8 +115,8 @@ _MODELS = (
 
 
 _PRETRAINED = (
-    "Likewise on a pretrained model, SmolLM2-135M-Instruct, three seeds: short openings whose true reward is known, "
-    "and real pairs of HH-RLHF."
+    "Likewise on a pretrained model, SmolLM2-135M-Instruct, 4-bit weights made whole, three seeds: short openings "
+    "whose true reward is known, and real pairs of HH-RLHF."
 )
 
 CLAIMS: dict[str, Claim] = {

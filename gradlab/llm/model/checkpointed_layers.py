@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gradlab.llm.model.heads import layers_of, unwrapped
+from gradlab.llm.model.loading import has_dropout
 
 
 def checkpoint_layers(model: Any, share: float, *, first: int = 0) -> None:
@@ -29,7 +30,7 @@ def checkpoint_layers(model: Any, share: float, *, first: int = 0) -> None:
         raise ValueError(f"gradient_checkpointing must be 0 or 1 for {name}, got {share:g}")
     # The later name came with transformers 5.24 or so, and the earlier one warns since.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    enable({"use_reentrant": False, "preserve_rng_state": has_dropout(model)})
     for layer in layers[math.ceil(share * len(layers)) :]:
         layer.gradient_checkpointing = False
     if hasattr(model, "peft_config"):  # the base's embedding is not trained, and a layer needs an input with a graph

@@ -68,9 +68,12 @@ def whole_model(source: str | Path) -> str:
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not _is_kept(folder):
             _convert(file, digest, folder)
-    if (file.parent / "tokenizer.json").is_file():
+    if any((file.parent / name).is_file() for name in _TOKENIZERS):
         _check_neighbour(file, folder / "model")
     return str(folder / "model")
+
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")  # by one of these transformers knows a tokenizer
 
 
 def _file_of(source: Path) -> Path | None:
@@ -131,8 +134,8 @@ def _convert(file: Path, digest: str, folder: Path) -> None:
             "GRADLAB_CACHE to a folder on a larger disk"
         )
     weights = _in_words(kinds)
-    say(f"{file.name}: {weights}, once; to be kept in {folder / 'model'}", file=sys.stderr)
     _check_architecture(file)
+    say(f"{file.name}: {weights}, once; to be kept in {folder / 'model'}", file=sys.stderr)
     tokenizer = _tokenizer(file, metadata)
     model = _model(file, elements, metadata)
 
@@ -328,4 +331,4 @@ def _check_neighbour(file: Path, folder: Path) -> None:
         for text in (SAMPLE, SENTENCE)
     )
     if not same:
-        raise ValueError(f"tokenizer.json in {file.parent} differs from the tokenizer of {file.name}; remove it")
+        raise ValueError(f"the tokenizer in {file.parent} differs from the tokenizer of {file.name}; remove it")
