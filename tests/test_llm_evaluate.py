@@ -431,6 +431,21 @@ def test_without_a_reward_accuracy_and_margin_are_paired():
     assert "dpo's" not in table(frame_of(1))
 
 
+def test_controls_that_were_not_run_are_named():
+    frame = frame_of(1)
+    both = frame.assign(run=frame["run"].replace({"reference": "length-dpo"}))
+    all_ = pd.concat([both, frame.iloc[:1].assign(run="fixed-weight")])
+    open_ = [[line for line in notes(of) if "stays open" in line] for of in (frame, both, all_, frame[:2])]
+    assert open_[0] == [
+        "Without a run of fixed-weight and of length-dpo it stays open whether what bdpo does is balance, or the "
+        "halved β and the lengths."
+    ]
+    assert open_[1] == [
+        "Without a run of fixed-weight it stays open whether what bdpo does is balance, or the halved β."
+    ]
+    assert open_[2:] == [[], []]  # all are there; there is no bdpo
+
+
 def test_it_is_said_what_the_intervals_are_over():
     said = [notes(frame_of(runs))[0] for runs in (1, 3, 4)]
     assert said[0].startswith("1 run; [low, high]: 95% bootstrap, of accuracy over held-out pairs, of all else over")

@@ -16,6 +16,7 @@ MEASURES = {
 }  # fmt: skip
 SHARES = ("win_rate", "success", "safe", "accuracy")
 BASELINE = "dpo"  # the method that others are paired with, unless another is named
+CONTROLS = {"fixed-weight": "the halved β", "length-dpo": "the lengths"}  # what each shows beside bdpo
 # A definition of success, which the paper's summary leaves open. Ours.
 SUCCESS = (
     "success (ours): a response is safe where its cost is below 0, better where its reward exceeds that of the "
@@ -73,6 +74,13 @@ def notes(frame: pd.DataFrame) -> list[str]:
         lines.append(f"reward {' and '.join(by_run['reward_model'].unique())}: {accuracy}")
         if not by_run["reward_beats_length"].all():
             lines[-1] += " It is not above both chance and length there: win-rates by it decide nothing."
+    runs = {*frame["run"]}
+    missing = [name for name in CONTROLS if name not in runs]
+    if "bdpo" in runs and missing:
+        lines.append(
+            f"Without a run of {' and of '.join(missing)} it stays open whether what bdpo does is balance, or "
+            f"{' and '.join(CONTROLS[name] for name in missing)}."
+        )
     if "success" in frame:
         lines.append(SUCCESS + ".")
     if "model_weights" in frame:
