@@ -255,14 +255,25 @@ ORDER = """
 """
 
 
+TOUCHED = """
+    const { getItem } = Storage.prototype;
+    Storage.prototype.getItem = function (key) {
+      window.touched ??= performance.now();
+      return getItem.call(this, key);
+    };
+"""
+
+
 @pytest.mark.parametrize("locks", [True, False])
 def test_the_storage_is_not_touched_before_the_browser_has_taken_the_page_up(opened, locks):
     """Chromium may cut off a page that does, without an error: its answers would be gone when it closes."""
-    form = opened(script=ORDER if locks else "delete Navigator.prototype.locks")
+    form = opened(script=ORDER if locks else f"delete Navigator.prototype.locks; {TOUCHED}")
     form.begin()
     form.rate(0, 1)
     if locks:
         assert form.page.evaluate("order.slice(0, 2)") == ["answered", "storage"]
+    else:
+        assert form.page.evaluate("touched") > 490  # ms since the page began
     form.page.reload()
     form.begin("Go on")
     form.done(1)

@@ -168,6 +168,8 @@ def test_two_files_are_joined_in_whichever_order_they_fit(made):
         ([first], [first, undo, other], 1),
         ([first], [other], None),
         ([first, undo, other], [first, {**undo, "time": "w"}, {**first, "choice": "right", "time": "x"}], None),
+        ([first, undo, other], [first, {**undo, "time": "w"}], 1),  # an answer stays, whoever took the former one back
+        ([first, {**undo, "time": "w"}], [first, undo, other], 1),
     ]
     body = """
       return given.cases.map(([here, there]) => {

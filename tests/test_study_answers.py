@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import permutations
 
 import pytest
 import small_study
@@ -122,6 +123,28 @@ def test_two_files_that_go_on_differently_from_one_answer_are_no_answer(study, t
             append(files[-1], line)
     with pytest.raises(ValueError, match=r"takes back left at place .* another file has (right|tie) there"):
         read_answers(study, files[::order])
+
+
+def test_files_that_both_go_on_are_read_in_the_order_in_which_they_fit(study, tmp_path):
+    left, right = _first(study, time="1"), _first(study, choice="right", time="4")
+    one, other = (_first(study, choice=UNDO, time=time) for time in "23")
+    merged, own, undone = tmp_path / "merged.jsonl", tmp_path / "own.jsonl", tmp_path / "undone.jsonl"
+    for file, lines in ((merged, (left, one, other, right)), (own, (left, other, right)), (undone, (left, one))):
+        for line in lines:
+            append(file, line)
+    for files in permutations((merged, own, undone)):
+        assert list(read_answers(study, files).frame["choice"]) == ["right"]
+    for files in permutations((own, undone)):
+        assert list(read_answers(study, files).frame["choice"]) == ["right"]
+
+
+def test_a_line_that_stands_twice_in_a_file_says_nothing_new(study, tmp_path):
+    left, file = _first(study, time="1"), tmp_path / "answers.jsonl"
+    undone = [_first(study, choice=UNDO, time=time) for time in "25"]
+    for line in (left, undone[0], _first(study, choice="right", time="3"), left, undone[1]):
+        append(file, line)
+    append(file, _first(study, choice="tie", time="6"))
+    assert list(read_answers(study, [file]).frame["choice"]) == ["tie"]
 
 
 def test_an_answer_is_changed_by_taking_it_back(study, tmp_path):

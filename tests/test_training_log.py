@@ -446,6 +446,23 @@ def test_processes_that_append_to_one_file_lose_no_line(tmp_path):
         assert [line["k"] for _, line in lines if line["who"] == name] == list(range(400))
 
 
+@pytest.mark.parametrize("end", ["123", "[1]", '"text"', "null"])
+def test_nothing_is_appended_to_a_file_that_ends_in_no_object(tmp_path, end):
+    path = tmp_path / "notes.txt"
+    path.write_text(end)
+    with pytest.raises(ValueError, match="ends in something that is no JSON object; nothing is appended"):
+        append_line(path, {"k": 1})
+    assert path.read_text() == end
+
+
+@pytest.mark.parametrize("begin", ["", " ", "\ufeff"])
+def test_a_last_object_without_a_line_break_gets_one(tmp_path, begin):
+    path = tmp_path / "log.jsonl"
+    path.write_text(begin + '{"k": 0}', "utf-8")
+    append_line(path, {"k": 1})
+    assert [line["k"] for _, line in read_lines(path, "lines")[0]] == [0, 1]
+
+
 def test_what_was_no_line_of_ours_is_not_cut_off(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_bytes(b"\nmy precious notes")

@@ -178,7 +178,7 @@ def _opening(losses: Sequence[Known], rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _shares(loss: Known) -> tuple[float, float]:
-    """Return the ends of λ_w: as stated for a loss of batches, of which batches of one pair do not tell it."""
+    """Return the ends of λ_w: for a loss of batches as it states them, since a batch of one pair shows another loss."""
     return loss.weight_range if isinstance(loss, BatchLoss) else measured(loss).weight_range
 
 

@@ -150,14 +150,16 @@ def _cut_torn_end(handle: int, path: Path | str) -> None:
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return
     last = _last_line(handle, size)
-    if not last.startswith(b"{"):
-        raise ValueError(f"{path} ends in something that is no JSON object; nothing is appended to it")
     try:
-        json.loads(last)
+        record = json.loads(last.decode("utf-8-sig"))
     except ValueError:
+        record = last
+    if isinstance(record, dict):
+        write_all(handle, b"\n")
+    elif record is last and last.startswith(b"{"):
         os.ftruncate(handle, size - len(last))
     else:
-        write_all(handle, b"\n")
+        raise ValueError(f"{path} ends in something that is no JSON object; nothing is appended to it")
 
 
 def _last_line(handle: int, size: int, step: int = 2**16) -> bytes:

@@ -49,6 +49,9 @@ class Answers:
         return self.frame[self.frame["kind"] == one_of("kind", kind, get_args(Kind))]
 
 
+_Key = tuple[str, int, str]  # rater, place and goal
+
+
 @dataclass
 class _Standing:
     """The answers that stand so far, by rater, place and goal, and the lines that were taken.
@@ -59,16 +62,18 @@ class _Standing:
 
     study: Study
     tasks: dict[tuple[str, int], Task]
-    rows: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
+    rows: dict[_Key, dict[str, Any]] = field(default_factory=dict)
     repeated: int = 0
     taken: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     of_others: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     of_file: Counter[tuple[Any, ...]] = field(default_factory=Counter)
-    in_file: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
+    file: int = 0
+    in_file: dict[_Key, dict[str, Any]] = field(default_factory=dict)
+    """The answers that stand by the lines of the present file alone."""
 
-    def next_file(self) -> None:
+    def next_file(self, number: int) -> None:
         """Begin with another file."""
-        self.of_others, self.of_file, self.in_file = self.taken.copy(), Counter(), {}
+        self.of_others, self.of_file, self.file, self.in_file = self.taken.copy(), Counter(), number, {}
 
     def known(self, line: tuple[Any, ...]) -> bool:
         """Return whether a line was taken before; one without a time may stand twice in a file, an undo between."""
@@ -105,7 +110,8 @@ def append(path: Path | str, line: dict[str, Any]) -> None:
 def read_answers(study: Study, paths: Iterable[Path | str]) -> Answers:
     """Return the answers in some files, held against the study. The files are only read.
 
-    Equal lines count once: a rater's earlier file changes nothing beside a later one, whichever is read first.
+    Equal lines count once: a rater's earlier file changes nothing beside a later one, whichever is read first. Files
+    that both go on are read in the order in which they fit.
 
     ValueError in one line that names file and line: for another study's answer, an unknown rater, item or goal, sides
     that were not assigned, a choice that the plan forbids, another version, and two different answers to one task.
@@ -127,17 +133,41 @@ def answers_of(study: Study, lines: Iterable[_Placed]) -> Answers:
     return _answers(study, [lines])
 
 
+class _UnfitError(ValueError):
+    """A line does not go on from what another file says: ``file`` is the one that holds the line, by its number."""
+
+    def __init__(self, said: str, file: int, other: int) -> None:
+        super().__init__(said)
+        self.file, self.other = file, other
+
+
 def _answers(study: Study, files: Iterable[Iterable[_Placed]]) -> Answers:
-    """Return the answers in the lines of some files."""
-    standing = _Standing(study, {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks})
-    for lines in files:
-        standing.next_file()
-        for place, line in lines:
-            _take(standing, line, place)
+    """Return the answers in the lines of some files; one that does not go on from another is read before it."""
+    tasks = {(task.rater, task.place): task for tasks in assign(study).values() for task in tasks}
+    read = [list(lines) for lines in files]
+    order, tried, first = list(range(len(read))), set[tuple[int, ...]](), None
+    while tuple(order) not in tried:
+        tried.add(tuple(order))
+        standing = _Standing(study, tasks)
+        try:
+            for number in order:
+                standing.next_file(number)
+                for place, line in read[number]:
+                    _take(standing, line, place)
+            return _found(standing)
+        except _UnfitError as error:
+            first = first or error
+            order.remove(error.file)
+            order.insert(order.index(error.other) if error.other in order else len(order), error.file)
+    raise ValueError(str(first))
+
+
+def _found(standing: _Standing) -> Answers:
+    """Return the answers that stand when all lines are taken."""
     twice = standing.repeated
     said = "1 line stands twice, and counts once" if twice == 1 else f"{twice} lines stand twice, and count once"
     notes = [said] if twice else []
-    return Answers(study, _frame(study, standing.rows.values()), tuple(notes))
+    return Answers(standing.study, _frame(standing.study, standing.rows.values()), tuple(notes))
 
 
 def check_study(study: Study, given: Any, place: str) -> None:
@@ -169,33 +199,34 @@ def _take(standing: _Standing, line: dict[str, Any], place: str) -> None:
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
+    _count(standing, task, whole, place)
+
+
+def _count(standing: _Standing, task: Task, whole: dict[str, Any], place: str) -> None:
+    """Let a checked line count."""
     key = (task.rater, task.place, whole["goal"])
-    known = standing.known(tuple(whole.values()))  # the time is the last of them
-    own = standing.in_file.pop(key, None)
-    if whole["choice"] != UNDO:
-        standing.in_file[key] = whole
-    there = standing.rows.get(key)
-    if known:
+    line = tuple(whole.values())  # the time is the last of them
+    known, there = standing.known(line), standing.rows.get(key)
+    own = standing.in_file.get(key)
+    if not known or standing.of_file[line] == 1:  # else it stands twice in this file
+        standing.in_file.pop(key, None)
+        if whole["choice"] != UNDO:
+            standing.in_file[key] = whole
+    of_task = f"place {task.place} for {whole['goal']!r}"
+    if known or (there and whole.items() <= there.items()):
         standing.repeated += 1
+    elif whole["choice"] == UNDO and own and there and not own.items() <= there.items():
+        said = f"{place}: {task.rater} takes back {own['choice']} at {of_task}, and another file has {there['choice']}"
+        raise _UnfitError(f"{said} there; leave one of the two files out", standing.file, there["file"])
     elif whole["choice"] == UNDO:
-        if own and there and not own.items() <= there.items():
-            raise ValueError(
-                f"{place}: {task.rater} takes back {own['choice']} at place {task.place} for {whole['goal']!r}, and "
-                f"another file has {there['choice']} there; leave one of the two files out"
-            )
         standing.rows.pop(key, None)
     elif there is None:
-        standing.rows[key] = {
-            **whole, "of": task.item, "kind": task.kind, "left": task.left, "right": task.right,
-        }  # fmt: skip
-    elif whole.items() <= there.items():
-        standing.repeated += 1
+        facts = {"of": task.item, "kind": task.kind, "left": task.left, "right": task.right, "file": standing.file}
+        standing.rows[key] = {**whole, **facts}
     else:
         how = "otherwise" if there["choice"] != whole["choice"] else "with another time or reason"
-        raise ValueError(
-            f"{place}: {task.rater} has answered place {task.place} for {whole['goal']!r} already, {how} "
-            f"({there['choice']}); an answer is changed by taking it back first"
-        )
+        said = f"{place}: {task.rater} has answered {of_task} already, {how} ({there['choice']})"
+        raise _UnfitError(f"{said}; an answer is changed by taking it back first", standing.file, there["file"])
 
 
 def _frame(study: Study, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from gradlab.stats.agreement import wilson_interval
 from gradlab.stats.equivalence import Mean
 from gradlab.study.plan import Population
 
-_NO_SPREAD = 1e-9  # a standard error below this is rounding
+NO_SPREAD = 1e-9  # a standard error below this is rounding
 NORMAL = NormalDist().inv_cdf(0.975)  # standard errors to each end of a 95% interval of normal means
 
 
@@ -73,9 +73,9 @@ def win_rate(answers: pd.DataFrame, population: Population = "like these") -> Ra
     answers     rows with ``rater``, ``prompt`` and ``score``; skips (NaN) are no answers.
     population  ``like these``: raters and prompts are samples. ``these``: only prompts are.
 
-    Where all answers are equal, or raters disagree alike on every prompt, no spread can be seen. The interval is then
-    Wilson's with the number of prompts n, and the standard error is 1/2√n, that of the score test which this interval
-    inverts: a few equal answers show nothing. It is cut at 0 and 1.
+    Where all answers are equal, or these raters disagree alike on every prompt, no spread can be seen. The interval is
+    then Wilson's with the number of prompts n, and the standard error is 1/2√n, that of the score test which this
+    interval inverts: a few equal answers show nothing. It is cut at 0 and 1.
     """
     kept = answers[answers["score"].notna()]
     rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
@@ -94,7 +94,7 @@ def rate_of(score: np.ndarray, rater: np.ndarray, prompt: np.ndarray, population
     weight = 1.0 / (number * per_prompt[prompt])
     mean = float(score[0]) if np.ptp(score) == 0 else float(weight @ score)
     rate = estimated(mean, score, weight, rater, prompt, raters_vary=population == "like these")
-    if rate.error > _NO_SPREAD:
+    if rate.error > NO_SPREAD:
         return rate
     low, high = wilson_interval(mean, number)
     return replace(rate, low=low, high=high, error=0.5 / math.sqrt(number), freedom=math.inf)

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import expit
 
 from gradlab.study.plan import Population
-from gradlab.study.rates import Rate, estimated, win_rate
+from gradlab.study.rates import NO_SPREAD, Rate, estimated, win_rate
 
 _STEPS = 50  # of Newton's method, which needs five or so
 _STEEPEST = 12.0  # a slope of log odds beyond which responses' lengths tell the answers apart by themselves
@@ -75,6 +75,8 @@ def drift(answers: pd.DataFrame, population: Population = "like these") -> Drift
     start = float(score.mean() - change * progress.mean())
     rater, prompt = (pd.factorize(kept[name])[0] for name in ("rater", "prompt"))
     spread = estimated(0.5, score, weight, rater, prompt, raters_vary=population == "like these")
+    if spread.error <= NO_SPREAD:
+        return Drift(math.nan, math.nan, math.nan, math.nan)
     low, high = (float(end) for end in spread.beyond_half.interval())
     return Drift(start, start + change, change + low, change + high)
 
@@ -110,6 +112,8 @@ def equal_length(answers: pd.DataFrame, population: Population = "like these") -
     middle = float(expit(coefficients[0]))
     rate = estimated(middle, rest, weight * sums[:, 0] * middle * (1 - middle), rater, prompt, raters_vary=raters_vary)
     slope = estimated(0.5, rest, weight * sums[:, -1], rater, prompt, raters_vary=raters_vary)
+    if min(rate.error, slope.error) <= NO_SPREAD:
+        return EqualLength(unknown, math.nan, math.nan, math.nan)
     low, high = (float(end) for end in slope.beyond_half.interval())
     steep, beyond = float(coefficients[-1]), bool(longer.min() > 0 or longer.max() < 0)
     return EqualLength(rate, steep, steep + low, steep + high, beyond)

@@ -283,6 +283,8 @@ def trained(world: World, loss: PairLoss, law: Sampler, state: SimpleNamespace) 
         pairs=pairs, batch=16 if state.data == FRESH else None, sampler=law, sampler_every=every, record=_EACH_STEP,
     )  # fmt: skip
     policies = fit(world, loss, recipe, seed=state.seed).policies.double()
+    if len(policies) != STEPS + 1:
+        raise RuntimeError(f"each of the {STEPS} steps must be recorded, got {len(policies)}; raise _EACH_STEP")
     steps = recorded_steps(STEPS, RECIPE.record)
     logp = policies[steps]
     utility, ref_logp, comparable = (

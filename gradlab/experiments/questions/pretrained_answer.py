@@ -98,7 +98,7 @@ def _minutes(runs: Runs, task: str) -> str:
     """Return how long the core's trainings took, in words."""
     taken = of_task(runs.seconds, task)
     every = taken.loc[taken["method"].isin(CORE), "seconds"].to_numpy() / 60
-    minutes = every[every >= np.median(every) / 2]
+    minutes = every[every >= np.median(every) / 4]  # a run alone on an idle core takes about half of the median
     resumed = len(every) - len(minutes)
     without = f", without {resumed} of {len(every)}, of which only the last process was timed" if resumed else ""
     return (

@@ -68,12 +68,9 @@ def whole_model(source: str | Path) -> str:
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not _is_kept(folder):
             _convert(file, digest, folder)
-    if any((file.parent / name).is_file() for name in _TOKENIZERS):
+    if (file.parent / "tokenizer.json").is_file():
         _check_neighbour(file, folder / "model")
     return str(folder / "model")
-
-
-_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")  # by one of these transformers knows a tokenizer
 
 
 def _file_of(source: Path) -> Path | None:

@@ -118,9 +118,9 @@ def page() -> str:
         "**Since:** the 21 trainings of known took 13 to 51 minutes each, 31 on average and 10.8 hours of one core in "
         "all, where 5.2 were planned: other work ran on the same two cores. The last seed's, with the least of it, "
         "took 19 on average. The 21 trainings of hh took 16.0 hours of one core where 11.1 were planned, 29 to 92 "
-        "minutes each, again beside other work (the frame of one says 2 minutes, of which the machine before is "
-        "missing). With the looks at both references these are 28.0 hours of one core and 14.0 on 2 cores, which is 2 "
-        "beyond the limit: nothing was cut, since no method of the core can be spared. So no time was left for the "
-        "naive losses and PPO, of which nothing has been run. Frames have the seconds of each run, and "
-        "[OPEN-QUESTIONS.md](../../OPEN-QUESTIONS.md) their range.", "",
+        "minutes each, again beside other work (one was begun on another machine, whose time was not recorded: its "
+        "frame says 2 minutes). With the looks at both references these are 28.0 hours of one core and 14.0 on 2 "
+        "cores, at least 2 beyond the limit: nothing was cut, since no method of the core can be spared. So no time "
+        "was left for the naive losses and PPO, of which nothing has been run. Frames have the seconds of each run, "
+        "and [OPEN-QUESTIONS.md](../../OPEN-QUESTIONS.md) their range.", "",
     ])  # fmt: skip

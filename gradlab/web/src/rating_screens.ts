@@ -90,7 +90,7 @@ export class SkipDialog {
     typed.ariaLabel = "another reason, which I type";
     const rows = this.choices.map((choice) => make("label", {}, choice, " ", choice.value || this.other));
     this.other.onfocus = () => (typed.checked = true);
-    this.element.ariaLabel = "why do you skip this?";
+    this.element.ariaLabel = "why do you skip this? you need not say";
     this.element.append(
       make("h2", { textContent: "Why do you skip this? You need not say." }), make("div", { className: "gl-reasons", role: "radiogroup", ariaLabel: "reason" }, ...rows),
       this.allRow,

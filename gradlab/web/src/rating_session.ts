@@ -145,22 +145,25 @@ export class RatingSession {
     return given.map(({ name }) => this.line(task, name, "undo", "", null, time));
   }
 
-  /** The first answer that stands otherwise in another session of the same list, if there is one. */
-  differsFrom(other: RatingSession): Line | undefined {
-    return [...this.standing.values()].find(({ place, goal, choice }) => ![undefined, choice].includes(other.choiceOf(place, goal)));
-  }
-
-  /** Lets lines count, all of them or none. Throws an Error of one sentence that says where it goes wrong. */
+  /** Lets the lines of a file count, all of them or none. Throws an Error of one sentence that says where it goes wrong. */
   take(lines: readonly Line[]): void {
     const before = new Map(this.standing);
     const known = new Set(this.taken.map(textOf));
     const fresh: Line[] = [];
+    const here = new Set<string>(); // the lines of this file so far
+    const own = new Map<string, Line>(); // the answers that stand by these alone
     try {
       lines.forEach((line, at) => {
-        this.check(line, `line ${at + 1}`);
-        if (known.has(textOf(line))) return; // it stands twice, and counts once
-        known.add(textOf(line));
-        this.settle(line, `line ${at + 1}`);
+        const [text, where, key] = [textOf(line), `line ${at + 1}`, keyOf(line.place, line.goal)];
+        this.check(line, where);
+        if (here.has(text)) return; // it stands twice, and counts once
+        here.add(text);
+        const former = own.get(key);
+        if (line.choice === "undo") own.delete(key);
+        else own.set(key, line);
+        if (known.has(text)) return;
+        known.add(text);
+        this.settle(line, where, former);
         fresh.push(line);
       });
     } catch (error) {
@@ -170,11 +173,15 @@ export class RatingSession {
     this.taken = [...this.taken, ...fresh];
   }
 
-  private settle(line: Line, where: string): void {
+  /** Lets a line count; `former` is the answer that its own file has there. */
+  private settle(line: Line, where: string, former?: Line): void {
     const key = keyOf(line.place, line.goal);
     const there = this.standing.get(key);
-    if (line.choice === "undo") this.standing.delete(key);
-    else if (!there) this.standing.set(key, line);
+    if (line.choice === "undo") {
+      if (former && there && textOf(former) !== textOf(there))
+        throw new Error(`${where}: ${former.choice} is taken back at place ${line.place}, where another file has ${there.choice}`);
+      this.standing.delete(key);
+    } else if (!there) this.standing.set(key, line);
     else throw new Error(`${where}: place ${line.place} has an answer to "${line.goal}" already, ${there.choice}; got ${line.choice}`);
   }
 
@@ -209,22 +216,16 @@ export class RatingSession {
  * Throws an Error of one sentence where they answer a question differently, also where one took back what the other kept.
  */
 export function joined(list: RatingList, here: readonly Line[], there: readonly Line[]): RatingSession {
-  const backwards = () => new RatingSession(list, [...there, ...here]);
-  let forwards: RatingSession;
+  const read = (first: readonly Line[], second: readonly Line[]) => {
+    const session = new RatingSession(list, first);
+    session.take(second);
+    return session;
+  };
   try {
-    forwards = new RatingSession(list, [...here, ...there]);
+    return read(here, there);
   } catch {
-    return backwards();
+    return read(there, here);
   }
-  let other: RatingSession;
-  try {
-    other = backwards();
-  } catch {
-    return forwards;
-  }
-  const differs = forwards.differsFrom(other);
-  if (differs) throw new Error(`both go on after place ${differs.place} and answer "${differs.goal}" there differently`);
-  return forwards;
 }
 
 /** The text of a file of answers. */
