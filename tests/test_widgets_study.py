@@ -11,7 +11,7 @@ from small_study import answers_of, plan, study, two_goals_study, write_samples
 from gradlab.study.answers import answer_line, append, read_answers
 from gradlab.study.assignment import tasks_of
 from gradlab.study.blind import blind_list
-from gradlab.study.frozen import freeze
+from gradlab.study.frozen import freeze, read_study
 from gradlab.study.rating_file import RatingFile
 from gradlab.study.results import Results
 from gradlab.widgets import StudyRating
@@ -162,7 +162,7 @@ def test_two_windows_on_one_file_take_no_answer_to_what_is_not_open(made, shown)
 
 def race(folder, start):
     """Answer a rater's tasks until the file refuses; runs in another process."""
-    made = study(folder)
+    made = read_study(folder / "study.json")
     file = RatingFile(made, "ada", folder / "ada.answers.jsonl")
     start.wait(30)
     while (found := file.open()) is not None:
@@ -172,6 +172,7 @@ def race(folder, start):
 
 @pytest.mark.slow
 def test_processes_that_write_at_once_leave_one_answer_per_task(made, tmp_path):
+    made.write(tmp_path / "study.json")
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(3)
     writers = [context.Process(target=race, args=(tmp_path, start)) for _ in range(3)]
