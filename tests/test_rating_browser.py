@@ -112,6 +112,7 @@ def opened(made, tmp_path, chromium):
             page.add_init_script(script)
         note_problems(page, problems)
         page.goto(file.as_uri())
+        page.locator(".gl-rating").wait_for()  # the page shows it when the browser has taken the page up
         return Form(page)
 
     yield open_page
@@ -317,6 +318,7 @@ def test_a_window_that_heard_nothing_of_another_keeps_the_answers_of_both(opened
     other.done(1)
     deaf.export().save_as(file)
     other.rate(1, 3)
+    deaf.page.wait_for_function("Object.values(localStorage).join('').trim().split('\\n').length === 3")
     deaf.bring(file)
     deaf.said("is imported")
     deaf.done(3)
@@ -333,6 +335,7 @@ def test_answers_that_contradict_those_of_another_window_write_over_none(opened)
     kept = "Object.values(localStorage).join('')"
     other.page.evaluate("text => localStorage.setItem(Object.keys(localStorage)[0], text)",
                         deaf.page.evaluate(kept).replace('"left"', '"right"'))  # fmt: skip
+    deaf.page.wait_for_function(f"""{kept}.includes('"right"')""")  # windows may be processes of their own
     written = deaf.page.evaluate(kept)
     for _ in range(2):
         deaf.key("ArrowLeft")

@@ -11,7 +11,7 @@ await inFirefox(800, async (page) => {
   for (const key of ["ArrowLeft", "ArrowRight", "ArrowLeft", "Backspace", "ArrowDown"]) await page.keyboard.press(key);
   await page.waitForSelector('.gl-rating[data-done="3"]');
   await page.reload();
-  const again = await page.$eval(".gl-rating", (form) => form.dataset.done);
+  const again = await (await page.waitForSelector(".gl-rating")).evaluate((form) => form.dataset.done);
   await begin();
   await (await page.waitForSelector("[data-choice=left]")).click();
   await page.waitForSelector('.gl-rating[data-done="4"]');
