@@ -128,13 +128,13 @@ def test_two_files_that_go_on_differently_from_one_answer_are_no_answer(study, t
 def test_files_that_both_go_on_are_read_in_the_order_in_which_they_fit(study, tmp_path):
     left, right = _first(study, time="1"), _first(study, choice="right", time="4")
     one, other = (_first(study, choice=UNDO, time=time) for time in "23")
-    merged, own, undone = tmp_path / "merged.jsonl", tmp_path / "own.jsonl", tmp_path / "undone.jsonl"
-    for file, lines in ((merged, (left, one, other, right)), (own, (left, other, right)), (undone, (left, one))):
+    merged, second, undone = tmp_path / "merged.jsonl", tmp_path / "own.jsonl", tmp_path / "undone.jsonl"
+    for file, lines in ((merged, (left, one, other, right)), (second, (left, other, right)), (undone, (left, one))):
         for line in lines:
             append(file, line)
-    for files in permutations((merged, own, undone)):
+    for files in permutations((merged, second, undone)):
         assert list(read_answers(study, files).frame["choice"]) == ["right"]
-    for files in permutations((own, undone)):
+    for files in permutations((second, undone)):
         assert list(read_answers(study, files).frame["choice"]) == ["right"]
 
 

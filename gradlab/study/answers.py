@@ -207,7 +207,7 @@ def _count(standing: _Standing, task: Task, whole: dict[str, Any], place: str) -
     key = (task.rater, task.place, whole["goal"])
     line = tuple(whole.values())  # the time is the last of them
     known, there = standing.known(line), standing.rows.get(key)
-    own = standing.in_file.get(key)
+    former = standing.in_file.get(key)  # what this file has there so far
     if not known or standing.of_file[line] == 1:  # else it stands twice in this file
         standing.in_file.pop(key, None)
         if whole["choice"] != UNDO:
@@ -215,8 +215,10 @@ def _count(standing: _Standing, task: Task, whole: dict[str, Any], place: str) -
     of_task = f"place {task.place} for {whole['goal']!r}"
     if known or (there and whole.items() <= there.items()):
         standing.repeated += 1
-    elif whole["choice"] == UNDO and own and there and not own.items() <= there.items():
-        said = f"{place}: {task.rater} takes back {own['choice']} at {of_task}, and another file has {there['choice']}"
+    elif whole["choice"] == UNDO and former and there and not former.items() <= there.items():
+        said = (
+            f"{place}: {task.rater} takes back {former['choice']} at {of_task}, and another file has {there['choice']}"
+        )
         raise _UnfitError(f"{said} there; leave one of the two files out", standing.file, there["file"])
     elif whole["choice"] == UNDO:
         standing.rows.pop(key, None)
