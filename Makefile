@@ -61,7 +61,7 @@ $(PACKAGES): gradlab/web/package-lock.json
 	cd gradlab/web && npm ci --silent --ignore-scripts
 	@touch $@
 
-bench: .venv/.ready  ## speed of all parts; with MODEL=FOLDER DATA=PAIRS also that of training a pretrained model, half an hour
+bench: .venv/.ready  ## speed of all parts; with MODEL=FOLDER DATA=PAIRS also that of training a pretrained model, an hour
 	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -m scripts.benchmarks.lab_speed
 	$(BIN)/python -m scripts.benchmarks.engine_speed

@@ -43,6 +43,8 @@ def _targets() -> Iterator[Target]:
         memory = f"{part}, memory"
         yield Target(f"peak memory over the former commit's, {what}", memory, f"{NEW}: dpo", f"{FORMER}: dpo", 1.0,
                      "peak_mb")  # fmt: skip
+        yield Target(f"the same, packed by tokens, peak memory, {what}", memory, f"{NEW}: {PACKED}", f"{FORMER}: dpo",
+                     1.0, "peak_mb")  # fmt: skip
         yield Target(f"peak memory with sides over the former commit's, {what}", memory, f"{NEW}: {SIDES}",
                      f"{FORMER}: {SIDES}", 1.0, "peak_mb")  # fmt: skip
 

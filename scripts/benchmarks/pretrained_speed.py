@@ -1,7 +1,7 @@
 """Speed and memory of training a pretrained model on real pairs: beside a former commit of gradlab, and beside TRL.
 
 Writes llm-pretrained.parquet (all measurements), llm-pretrained.csv (their summary) and llm-pretrained.md (the page)
-into figures/benchmarks, and prints the page. ``make bench MODEL=FOLDER DATA=PAIRS`` runs it, in half an hour. Every way
+into figures/benchmarks, and prints the page. ``make bench MODEL=FOLDER DATA=PAIRS`` runs it, in an hour. Every way
 to train is a process of its own with one thread, and they take turns: step by step, on the same pairs. The former
 commit is checked out for that into a folder that is removed again.
 """
@@ -49,8 +49,8 @@ class Extent:
     batch: int = 8
     micro: int = 4
     longest: int = 256
-    rounds: int = 5
-    short_rounds: int = 40
+    rounds: int = 6
+    short_rounds: int = 60
     short: int = 2
 
 
@@ -216,8 +216,9 @@ def _check_same(said: Mapping[Any, Mapping[str, float]]) -> None:
 
 def peaks(asked: Asked, part: str, rank: int) -> Iterator[dict[str, Any]]:
     """Give the peak memory of two steps of each way, in processes of their own."""
-    for way, method in ((NEW, "dpo"), (NEW, SIDES), (FORMER, "dpo"), (FORMER, SIDES), (TRL, "dpo")):
-        with asked.worker(way, lora=rank) as worker:
+    packed = {"packed": 2 * asked.extent.longest}
+    for way, method in ((NEW, "dpo"), (NEW, PACKED), (NEW, SIDES), (FORMER, "dpo"), (FORMER, SIDES), (TRL, "dpo")):
+        with asked.worker(way, lora=rank, **(packed if method == PACKED else {})) as worker:
             ready = worker.answer()["ready"]
             peak = [worker.ask(method=method, step=number)["peak_mb"] for number in (1, 2)][-1]
             yield {"part": f"{part}, memory", "round": 0, "method": f"{way}: {method}", "peak_mb": peak,
