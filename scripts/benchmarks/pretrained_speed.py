@@ -26,17 +26,18 @@ from tqdm import tqdm
 
 from gradlab.llm.data.pair_files import source_key
 from gradlab.llm.data.prepare import prepare
+from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.origins import origin
 from gradlab.store.artifacts import save_frame
+from scripts.benchmarks.pretrained_expected import facts
 from scripts.benchmarks.pretrained_page import FORMER, NAME, NEW, TRL, page, summarise
-from scripts.benchmarks.pretrained_worker import PACKED, SIDES, settings_for
-from scripts.benchmarks.timing import RESULTS, ROOT, write_results
+from scripts.benchmarks.pretrained_worker import PACKED, RANKS, SIDES, settings_for
+from scripts.benchmarks.timing import RESULTS, ROOT, one_thread, write_results
 
 COMMIT = "2df900e"  # the commit to compare with: the last before prompts were read once per pair
 WORKER = Path(__file__).with_name("pretrained_worker.py")
-RANK = 16  # of the LoRA adapter
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,15 @@ def bench(model: str, data: Path, folder: Path = RESULTS, former: str = COMMIT, 
     model = whole_model(model)  # the former commit reads safetensors alone
     with tempfile.TemporaryDirectory() as place, checked_out(former, Path(place) / "former") as tree:
         asked = Asked(model, str(data), extent, tree, Path(place))
+        with one_thread():
+            known = facts(
+                model, asked.write_pairs(), batch=extent.batch, micro=extent.micro, budget=asked.budget,
+                rounds=extent.rounds,
+            )  # fmt: skip
         rows = list(measure(asked))
     settings = {
         "quick": quick, "model": named, "model_weights": origin(model), "model_sha256": loading.weights_hash(model),
-        "data": data.name, "data_sha256": source_key(str(data), "train"), "former": former, **vars(extent),
+        "data": data.name, "data_sha256": source_key(str(data), "train"), "former": former, **vars(extent), **known,
         "load": os.getloadavg()[2],
     }  # fmt: skip
     frame = pd.DataFrame(rows)
@@ -105,6 +111,11 @@ class Asked:
     former: Path
     place: Path
 
+    @property
+    def budget(self) -> int:
+        """Return the most tokens of a packed micro-batch."""
+        return 2 * self.extent.longest
+
     def worker(self, way: str, **more: Any) -> contextlib.AbstractContextManager[Worker]:
         """Start the process of one way to train; ``more``: what it is asked beside what is always asked."""
         extent = self.extent
@@ -115,8 +126,8 @@ class Asked:
         }  # fmt: skip
         return started(asked, self.former if way == FORMER else ROOT)
 
-    def write_pairs(self) -> None:
-        """Write the pairs that all train on, as tokens: those of which no response was cut."""
+    def write_pairs(self) -> list[Encoded]:
+        """Write the pairs that all train on, as tokens, and return them: those of which no response was cut."""
         asked = {"model": self.model, "data": self.data, "longest": self.extent.longest, "batch": 1, "micro": 1}
         settings = settings_for({**asked, "lora": 0})
         tokenizer = loading.load_tokenizer(settings.model)
@@ -125,6 +136,7 @@ class Asked:
         whole = [one for one in data.part(data.train) if one.win[-1] == one.lose[-1] == end]
         text = json.dumps([[list(one.prompt), list(one.win), list(one.lose)] for one in whole])
         (self.place / "pairs.json").write_text(text, encoding="utf-8")
+        return whole
 
 
 @dataclass(frozen=True)
@@ -170,9 +182,8 @@ def started(asked: Mapping[str, Any], tree: Path) -> Iterator[Worker]:
 
 def measure(asked: Asked) -> Iterator[dict[str, Any]]:
     """Give one row per measurement."""
-    asked.write_pairs()
     yield from loading_times(asked)
-    for part, rank in (("full", 0), ("LoRA", RANK)):
+    for part, rank in RANKS.items():
         yield from steps(asked, part, rank)
         yield from peaks(asked, part, rank)
     yield from losses(asked)
@@ -191,7 +202,7 @@ def steps(asked: Asked, part: str, rank: int) -> Iterator[dict[str, Any]]:
     extent = asked.extent
     with contextlib.ExitStack() as stack:
         workers = {
-            way: stack.enter_context(asked.worker(way, lora=rank, packed=2 * extent.longest if way == NEW else None))
+            way: stack.enter_context(asked.worker(way, lora=rank, packed=asked.budget if way == NEW else None))
             for way in (NEW, FORMER, TRL)
         }
         for worker in workers.values():
@@ -216,13 +227,12 @@ def _check_same(said: Mapping[Any, Mapping[str, float]]) -> None:
 
 def peaks(asked: Asked, part: str, rank: int) -> Iterator[dict[str, Any]]:
     """Give the peak memory of two steps of each way, in processes of their own."""
-    packed = {"packed": 2 * asked.extent.longest}
     for way, method in ((NEW, "dpo"), (NEW, PACKED), (NEW, SIDES), (FORMER, "dpo"), (FORMER, SIDES), (TRL, "dpo")):
-        with asked.worker(way, lora=rank, **(packed if method == PACKED else {})) as worker:
-            ready = worker.answer()["ready"]
+        with asked.worker(way, lora=rank, packed=asked.budget if method == PACKED else None) as worker:
+            ready = worker.answer()
             peak = [worker.ask(method=method, step=number)["peak_mb"] for number in (1, 2)][-1]
             yield {"part": f"{part}, memory", "round": 0, "method": f"{way}: {method}", "peak_mb": peak,
-                   "ready_mb": ready}  # fmt: skip
+                   "ready_mb": ready["ready"], "before_mb": ready["before"]}  # fmt: skip
 
 
 def losses(asked: Asked) -> Iterator[dict[str, Any]]:

@@ -32,6 +32,7 @@ RATE = 1e-8  # so small that every step works on the same weights, whatever the 
 REFERENCE = -100.0  # log π_ref of every response; the time of a step does not depend on it
 SIDES = "dpo + sides"
 PACKED = "dpo, packed"
+RANKS = {"full": 0, "LoRA": 16}  # of the LoRA adapter, by part
 
 
 def main() -> None:
@@ -62,6 +63,7 @@ def _gradlab(asked: dict[str, Any], answers: Any) -> None:
         data = prepare(settings.flat(), tokenizer)
         print(json.dumps({"seconds": time.perf_counter() - began, "pairs": len(data.encoded)}), file=answers)
         return
+    before = peak_mb()
     model = start_model(settings.model, settings, group, tokenizer)
     policy = PolicyModel(model, group, settings, rate=RATE, steps=1, pad=tokenizer.pad_token_id)
     pairs = [Encoded(*map(tuple, pair)) for pair in json.loads(Path(asked["pairs"]).read_text("utf-8"))]
@@ -70,7 +72,7 @@ def _gradlab(asked: dict[str, Any], answers: Any) -> None:
     sides = dataclasses.replace(settings, log=dataclasses.replace(settings.log, sides_every=1))
     more: dict[str, Any] = {"tokens_per_micro": asked["packed"]} if asked.get("packed") else {}
     packed = dataclasses.replace(settings, **more)  # the former commit has no such setting
-    print(json.dumps({"ready": peak_mb()}), file=answers)
+    print(json.dumps({"ready": peak_mb(), "before": before}), file=answers)
     for line in sys.stdin:
         method, number = (json.loads(line)[name] for name in ("method", "step"))
         policy.settings = {SIDES: sides, PACKED: packed}.get(method, settings)
@@ -118,7 +120,7 @@ class Turns:
 
         class Wait(TrainerCallback):
             def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                print(json.dumps({"ready": peak_mb()}), file=turns.answers)
+                print(json.dumps({"ready": peak_mb(), "before": before}), file=turns.answers)
                 control.should_training_stop = not turns.wait()
 
             def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -129,7 +131,7 @@ class Turns:
                     turns.told(logs)
                     control.should_training_stop = not turns.wait()
 
-        settings = settings_for(asked)
+        settings, before = settings_for(asked), peak_mb()
         model = start_model(settings.model, settings, Group(), loading.load_tokenizer(settings.model))
         vocabulary = model.config.vocab_size
         pairs = json.loads(Path(asked["pairs"]).read_text("utf-8"))

@@ -70,6 +70,8 @@ def memory(
     train_from: int | None = None,
     micro_pairs: int = 1,
     length: int = 512,
+    prompt: int = 0,
+    once: bool = True,
     checkpointing: float = 1.0,
     precision: str = "bf16",
     sides: bool = True,
@@ -81,7 +83,9 @@ def memory(
     lora_rank      rank of an adapter on ``lora_targets``, which alone is trained; 0: all weights are trained.
     lora_base      ``4bit``: linear layers under the adapter have 4 bits per weight, as QLoRA has them; else ``whole``.
     train_from     only layers from this one on are trained, and computed; the hidden states below come from the disk.
-    micro_pairs    pairs that one GPU holds at a time: twice as many sequences, each padded to ``length`` tokens.
+    micro_pairs    pairs that one GPU holds at a time, padded to ``length`` tokens of a prompt and one response.
+    prompt         tokens of the prompt among these; both responses share them where they are read ``once`` per pair.
+                   By default 0, which counts the most that pairs of this length take.
     checkpointing  the share of the layers that keep only their input, and are computed again in the backward pass.
     precision      ``bf16``: trained weights, their gradients and moments stay in float32; the computation is in
                    bfloat16, and so is the base under an adapter. ``fp32``: everything is in float32.
@@ -96,14 +100,16 @@ def memory(
     """
     for name, value in {"micro_pairs": micro_pairs, "length": length, "chunk": chunk}.items():
         count(name, value, 1)
+    if count("prompt", prompt) > length:
+        raise ValueError(f"prompt must be at most length, {length}, got {prompt}")
     between("checkpointing", float(checkpointing), 0, 1)
     how = computation(
         config, gpus=gpus, sharded=sharded, lora_rank=lora_rank, lora_targets=lora_targets, lora_base=lora_base,
         train_from=train_from, precision=precision,
     )  # fmt: skip
-    how, alone = (  # both sides of a micro-batch, and one of them, as in steps that compare the sides
-        dataclasses.replace(how, sequences=sequences * micro_pairs, length=length) for sequences in (2, 1)
-    )
+    alone = dataclasses.replace(how, sequences=micro_pairs, length=length)  # one side, as where the sides are compared
+    both = {"length": 2 * length - prompt} if once else {"sequences": 2 * micro_pairs}
+    how = dataclasses.replace(alone, **both)
     spread = how.spread
     part = _FULL * (-(-how.trained // gpus) if spread else how.trained)  # of the gradient on this GPU
     products = 3 * 8 * how.largest // (gpus if spread else 1)  # of two gradients of a matrix, in float64
