@@ -31,7 +31,7 @@ from gradlab.llm.model import loading
 from gradlab.llm.model.gguf_file import whole_model
 from gradlab.llm.model.origins import origin
 from gradlab.store.artifacts import save_frame
-from scripts.benchmarks.pretrained_expected import facts
+from scripts.benchmarks.expected import facts
 from scripts.benchmarks.pretrained_page import FORMER, NAME, NEW, TRL, page, summarise
 from scripts.benchmarks.pretrained_worker import PACKED, RANKS, SIDES, settings_for
 from scripts.benchmarks.timing import RESULTS, ROOT, one_thread, write_results
