@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -363,6 +364,53 @@ def test_samples_that_cannot_be_written_stop_nothing(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"gradlab: {tmp_path / SAMPLES} could not be written (")
     assert len(read_log(tmp_path / "log.jsonl")) == 3
+
+
+RESPONSES = [{"text": "# one\n\n<b>two</b>", "reward": 0.123456, "kl": 1.0, "tokens": 7, "finished": True},
+             {"text": "", "reward": -1.0, "kl": 0.5, "tokens": 1, "finished": False}]  # fmt: skip
+TEXTS = [{"prompt": "Say\nit.", "same_reward": False, "responses": RESPONSES},
+         {"prompt": [{"role": "user", "content": "Né?"}], "same_reward": True, "responses": RESPONSES}]  # fmt: skip
+
+
+def test_the_terminal_names_the_file_of_samples_once(tmp_path, capsys):
+    with StageLog(tmp_path, {}, 0, LogSettings(), active=True) as log:
+        for step in (1, 2):
+            log.write(step, {"loss": 0.5})
+            log.show(step, TEXTS)
+    said = capsys.readouterr().err
+    assert said == f"gradlab: {tmp_path / SAMPLES} shows responses on the way, from step 1 on\n"
+
+
+def test_tensorboard_shows_samples_as_they_were_written(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with StageLog(tmp_path, {}, 0, LogSettings(tensorboard=True), active=True) as log:
+        log.write(1, {"loss": 0.5})
+        log.show(1, TEXTS)
+        log.write(2, {"loss": 0.4})
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (event,) = events.Tensors("samples/text_summary")
+    (text,) = event.tensor_proto.string_val
+    shown = text.decode()
+    assert event.step == 1
+    assert "\n    # one\n    \n    <b>two</b>" in shown  # in a block of code: no heading, and no HTML
+    assert "reward 0.123, kl 1, tokens 7, finished True" in shown
+    assert '"content": "Né?"' in shown
+    assert set(read_log(tmp_path / "tensorboard")) == {"step", "loss"}
+
+
+def test_weights_and_biases_gets_a_table_of_samples(tmp_path, monkeypatch):
+    sent = []
+    run = SimpleNamespace(log=lambda what, step: sent.append((step, what)), finish=lambda: None)
+    table = SimpleNamespace(Table=lambda columns, data: (columns, data), init=lambda **_: run)
+    monkeypatch.setitem(sys.modules, "wandb", table)
+    with StageLog(tmp_path, {}, 0, LogSettings(wandb=True), active=True) as log:
+        log.write(1, {"loss": 0.5})
+        log.show(1, TEXTS)
+    (_, row), (step, shown) = sent
+    columns, data = shown["samples"]
+    assert (step, row, len(data)) == (1, {"loss": 0.5}, 4)
+    assert columns == ["prompt", "text", "reward", "kl", "tokens", "finished"]
+    assert data[0] == ["Say\nit.", *RESPONSES[0].values()]
 
 
 def test_samples_after_the_step_that_is_resumed_are_dropped(tmp_path):

@@ -109,14 +109,14 @@ class LogSettings:
     validate_every: int = 50
     """Steps between two looks at the held-out pairs; 0: none."""
     samples_every: int = 50
-    """Steps between two looks at the responses that PPO samples, in samples.jsonl: of a few prompts, first of those
-    whose responses all have one reward; 0: none."""
+    """Steps between two looks at the responses that PPO samples, in samples.jsonl and the log's copies: of a few
+    prompts, first of those whose responses all have one reward; 0: none."""
     save_every: int = 200
     """Steps between two checkpoints; 0: only the finished stage is kept."""
     keep: int = 2
     """How many of the newest checkpoints are kept."""
     tensorboard: bool = False
-    """Write the log for TensorBoard too."""
+    """Write the log for TensorBoard too, with samples in its tab "Text"."""
     wandb: bool = False
     """Send the log to Weights & Biases too, which must be installed and set up."""
 

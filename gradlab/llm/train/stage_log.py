@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import socket
@@ -23,8 +24,9 @@ ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a fin
 class StageLog:
     """The log.jsonl in a training's folder, and its copies for TensorBoard and Weights & Biases; a context manager.
 
-    Samples of the training are in samples.jsonl beside it. They, or a copy, that cannot be written, as on a full disk,
-    are given up with a notice; log.jsonl then still has all numbers.
+    Samples of the training are in samples.jsonl beside it, which a line on the terminal names, and in the copies. They,
+    or a copy, that cannot be written, as on a full disk, are given up with a notice; log.jsonl then still has all
+    numbers.
 
     done    steps that the log keeps; later steps are made again.
     active  whether this process writes.
@@ -34,6 +36,7 @@ class StageLog:
         self.file, self._active = folder / LOG, active
         self._copies: dict[str, _Copy] = {}
         self._samples: Path | None = folder / SAMPLES
+        self._named = False  # whether the terminal has named that file
         if not active:
             return
         if not done:
@@ -63,8 +66,14 @@ class StageLog:
 
     def show(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
         """Append samples of a step to samples.jsonl, an object per prompt; nothing where there are none."""
-        if self._active and samples:
-            self._about_samples(lambda file: append_samples(file, step, samples))
+        if not self._active or not samples:
+            return
+        self._about_samples(lambda file: append_samples(file, step, samples))
+        if self._samples is not None and not self._named:
+            self._named = True
+            say(f"gradlab: {self._samples} shows responses on the way, from step {step} on", file=sys.stderr)
+        for name, copy in list(self._copies.items()):
+            self._try(name, lambda of=copy: of.show(step, samples))
 
     def sync(self) -> None:
         """Wait until the whole log is on the disk."""
@@ -137,6 +146,7 @@ class _Copy(Protocol):
     """A copy of the log elsewhere."""
 
     def write(self, step: int, row: Mapping[str, float], /) -> None: ...
+    def show(self, step: int, samples: Sequence[Mapping[str, Any]], /) -> None: ...
     def close(self) -> None: ...
 
 
@@ -150,10 +160,10 @@ class _TensorBoard:
     def __init__(self, folder: Path, done: int) -> None:
         from tensorboard.compat.proto import event_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
-        from torch.utils.tensorboard.summary import scalar
+        from torch.utils.tensorboard.summary import scalar, text
 
         proto: Any = event_pb2
-        self._event, self._scalar = proto.Event, scalar
+        self._event, self._scalar, self._text = proto.Event, scalar, text
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -171,12 +181,38 @@ class _TensorBoard:
         for name, value in row.items():
             self._add(step=step, summary=self._scalar(name.replace("validation_", "validation/"), value))
 
+    def show(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Write the samples of a step, as TensorBoard's tab "Text" shows them."""
+        self._add(step=step, summary=self._text("samples", "\n\n".join(map(_as_markdown, samples))))
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
 
     def _add(self, **what: Any) -> None:
         self._records.write(self._event(wall_time=time.time(), **what).SerializeToString())
+
+
+def _as_markdown(sample: Mapping[str, Any]) -> str:
+    """Return a prompt and its responses as Markdown; what the model wrote is in blocks of code, so it marks nothing."""
+    parts = ["**prompt**", _block(sample["prompt"])]
+    for response in sample["responses"]:
+        numbers = {name: value for name, value in response.items() if name != "text"}
+        parts += [", ".join(f"{name} {_short(value)}" for name, value in numbers.items()), _block(response["text"])]
+    return "\n\n".join(parts)
+
+
+def _block(text: Any) -> str:
+    """Return a text, or the messages of a chat, as a block of code in Markdown."""
+    return "\n".join(f"    {line}" for line in _flat(text).splitlines() or [""])
+
+
+def _flat(text: Any) -> str:
+    return text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, indent=1)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 class _Raw:
@@ -196,11 +232,18 @@ class _WeightsAndBiases:
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         import wandb  # type: ignore[import-not-found]
 
+        self._table = wandb.Table
         self._run = wandb.init(project="gradlab", name=folder.name, config=dict(header), dir=str(folder))
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Send the numbers of a step."""
         self._run.log(row, step=step)
+
+    def show(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Send the samples of a step as a table, a row per response."""
+        rows = [{"prompt": _flat(one["prompt"]), **response} for one in samples for response in one["responses"]]
+        columns = list(rows[0])
+        self._run.log({"samples": self._table(columns=columns, data=[list(row.values()) for row in rows])}, step=step)
 
     def close(self) -> None:
         """End the run."""
