@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import json
 import math
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from pretrained import smollm2, smollm2_gguf  # noqa: F401
 from safetensors.torch import load_file, save_file
 
 from gradlab.cli import main
-from gradlab.experiments.questions.pretrained_runs import Runs
+from gradlab.experiments.questions.pretrained_runs import Runs, looks_of
 from gradlab.llm.data.pair_forms import as_messages
 from gradlab.llm.data.pairs import json_lines, read_pairs
 from gradlab.llm.model.loading import END, save_folder, small_llama, train_bpe
@@ -376,6 +377,28 @@ def test_the_whole_path_on_a_pretrained_model(smollm2, tmp_path, capsys):  # noq
     assert fitted.loc[fitted["kind"] == "reward", "accuracy"].between(0, 1).all()
     pairs, report = read_pairs(str(tmp_path / "known-pairs-1-train.jsonl.gz"))
     assert len(pairs) == report.read == 32, "no pair is left out at training"
+
+
+@pytest.mark.slow
+def test_the_whole_path_of_real_pairs_on_a_pretrained_model(smollm2, tmp_path, capsys):  # noqa: F811
+    things = ("a river", "bread", "a candle", "a piano", "winter", "a letter", "a window", "a ladder", "an ocean")
+    asked = ("What would you do with", "Where did people first see", "Who has no need of")
+    dialogues = [f"\n\nHuman: {words} {thing}?\n\nAssistant:" for thing in things for words in asked]
+    ends = (" I am not sure, but I would ask somebody who knows more about it.", " Nothing.")
+    pairs = [{"chosen": dialogue + ends[number % 2], "rejected": dialogue + ends[1 - number % 2]}
+             for number, dialogue in enumerate(dialogues)]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    options = ["--model", str(smollm2), "--out", str(tmp_path), "--data", str(tmp_path / "pairs.jsonl"), "--smoke"]
+    assert main(["real", *options, "--tasks", "hh", "--workers", "1"]) == 0
+    assert "3 of 3 runs are done" in capsys.readouterr().out
+    for method in ("dpo", "bdpo"):
+        trained, _ = load_frame(tmp_path / "frames" / f"hh-{method}-1.parquet")
+        looks = looks_of(trained)
+        assert list(looks["step"]) == [1, 2]
+        assert looks["kl"].between(-1, 1).all()
+        assert looks["accuracy"].between(0, 1).all()
+        log = trained[trained["kind"] == "log"]
+        assert log["loss"].iloc[0] == pytest.approx(math.log(2), abs=1e-4)
 
 
 def test_the_committed_budget_is_that_of_the_measured_seconds():

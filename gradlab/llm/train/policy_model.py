@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradlab.llm.data.batches import Layout, Row, collate, dealt, token_by_token
+from gradlab.llm.data.batches import Layout, Row, collate, dealt, moved, token_by_token
 from gradlab.llm.model.checkpointed_layers import checkpoint_layers
 from gradlab.llm.model.group import Group, Precision, computing, gradients_meet, placed, precision_on, spread
 from gradlab.llm.model.loading import has_dropout
@@ -64,7 +64,7 @@ class PolicyModel(TrainedModel[Settings]):
         if self.upper is None:
             return batch
         known = None if self.hidden is None else self.hidden.hidden(rows, self.layout)
-        return {**batch, "below": self.below(rows) if known is None else known.to(self.group.device)}
+        return {**batch, "below": self.below(rows) if known is None else moved(known, self.group.device)}
 
     def below(self, rows: Sequence[Row]) -> Tensor:
         """Return the hidden states of rows before the layers that are trained, (B, T, H), as the layout lays them."""
