@@ -163,7 +163,7 @@ def test_activations_are_those_of_a_real_step(lora, precision, checkpointing):
     held -= (4 * few + (2 * WIDE["hidden_size"] if half else 0)) * WIDE["vocab_size"] if not lora else 0
     made = memory(
         WIDE, lora_rank=8 if lora else 0, lora_targets=["all-linear"] if isinstance(lora, str) else lora or (),
-        micro_pairs=2, length=128, checkpointing=checkpointing, precision=precision, sides=False,
+        micro_pairs=2, length=128, once=False, checkpointing=checkpointing, precision=precision, sides=False,
     )  # fmt: skip
     assert 0.97 < made.kept / held < 1.05
     assert 0.95 < made.activations / peak < 1.3  # the peak is computed as an upper bound, hence the other side
@@ -193,6 +193,51 @@ def test_the_whole_is_that_of_the_real_trainer(lora_rank, checkpointing, train_f
         WIDE, lora_rank=lora_rank, train_from=train_from, micro_pairs=2, length=128, checkpointing=checkpointing
     )  # fmt: skip
     assert 0.97 < made.total / live.peak < 1.1
+
+
+def peak_of_two_steps(prompt, lora_rank, checkpointing, precision, sides, tmp_path):
+    """The peak in the second step, whose pairs have 128 tokens per side, the prompt's among them."""
+    settings = tiny_llm.settings(
+        model="none", data="none", out=tmp_path, loss=("dpo",), batch=4, micro=2, sides_every=int(sides),
+        lora_rank=lora_rank, gradient_checkpointing=checkpointing, device="cpu", precision=precision,
+    )  # fmt: skip
+    win, lose = (tuple(range(128 - prompt - less)) for less in (0, 1))
+    task = PairTask(DPO(1.0), [Encoded(tuple(range(prompt)), win, lose)] * 4, torch.zeros(4, 2), [], torch.zeros(0, 2))
+    half = lora_rank and precision == "bf16"
+    with Live() as live:
+        model = built(WIDE, dtype=torch.bfloat16 if half else torch.float32)
+        model = with_lora(model, lora_rank, 16.0, ["all-linear"]) if lora_rank else model
+        policy = PolicyModel(model, Group(), settings, rate=1e-4, steps=2, pad=0)
+        assert policy.layout.once
+        for step in (1, 2):
+            live.peak = 0
+            policy.step(step, task.gradient(policy, step)["grad_norm"])
+    return live.peak
+
+
+SHARED = [
+    pytest.param(prompt, lora, checkpointing, precision, marks=[] if prompt == 64 and not lora else pytest.mark.slow)
+    for prompt in (2, 64, 110) for lora in (0, 16) for checkpointing in (0.0, 1.0) for precision in ("fp32", "bf16")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("prompt", "lora_rank", "checkpointing", "precision"), SHARED)
+def test_a_prompt_that_both_responses_share_is_held_once(prompt, lora_rank, checkpointing, precision, tmp_path):
+    how = {"lora_rank": lora_rank, "checkpointing": checkpointing, "precision": precision}
+    for sides in (True, False):
+        peak = peak_of_two_steps(prompt, **how, sides=sides, tmp_path=tmp_path)
+        made, most = (
+            memory(WIDE, micro_pairs=2, length=128, prompt=shared, sides=sides, **how).total for shared in (prompt, 0)
+        )
+        assert 0.97 < made / peak < 1.16  # a bound, which is coarsest where responses are short
+        assert most >= made
+
+
+def test_comparing_the_sides_costs_more_where_prompts_are_long():
+    """The other side's activations, which are not there meanwhile, are then few."""
+    short, long = (memory(WIDE, length=512, prompt=prompt, checkpointing=0, precision="fp32") for prompt in (0, 480))
+    assert short.sides < long.sides
+    assert short.total > long.total
 
 
 @contextlib.contextmanager
@@ -341,6 +386,10 @@ def test_arguments_that_cannot_be_used_are_one_line(tmp_path):
     for name in ("gpus", "micro_pairs", "length", "chunk"):
         with pytest.raises(ValueError, match=f"{name} must be a whole number ≥ 1, got 0"):
             memory(SMALL, **{name: 0})
+    with pytest.raises(ValueError, match="prompt must be at most length, 64, got 65"):
+        memory(SMALL, length=64, prompt=65)
+    with pytest.raises(ValueError, match="prompt must be a whole number ≥ 0, got -1"):
+        memory(SMALL, prompt=-1)
     with pytest.raises(ValueError, match=r"lora_targets must be one of q_proj, .*got 'c_attn'"):
         memory(SMALL, lora_rank=4, lora_targets=("c_attn",))
     with pytest.raises(ValueError, match="train_from must be below the number of layers, 2, got 2"):

@@ -45,9 +45,9 @@ def facts(
     }
 
 
-def rates() -> dict[str, Any]:
-    """Return the rates of as many threads as PyTorch uses now, as ``Rates`` takes them."""
-    measured = vars(measured_rates())
+def rates(device: str = "cpu", precision: str = "fp32") -> dict[str, Any]:
+    """Return a device's rates, on a CPU of as many threads as PyTorch uses now, as ``Rates`` takes them."""
+    measured = vars(measured_rates(device, precision))
     return {name: measured[name] for name in ("products", "traffic", "start", "source")}
 
 

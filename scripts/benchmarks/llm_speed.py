@@ -27,6 +27,7 @@ from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.loading import END, PAD, START
 from gradlab.llm.train.stage import free_memory
 from gradlab.store.artifacts import load_frame, save_frame
+from scripts.benchmarks.expected import rates
 from scripts.benchmarks.llm_cases import EXTENTS, PAD_ID, RATE, Extent, HeadTraining, Size, Training, has_room
 from scripts.benchmarks.llm_page import OURS, REACHED, SIDES, TRL, page, summarise, to_accuracy
 from scripts.benchmarks.timing import RESULTS, ROOT, Step, environment, in_turn, one_thread, peak_of, write_results
@@ -56,6 +57,7 @@ def _bench(folder: Path | None, logs: Path, quick: bool) -> str:
     peaks = {one: peak_flops(device, one) for one in sorted({case.precision for case in extent.cases.values()})}
     named = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     settings = {"quick": quick, "device": named, "threads": 1, "peak": peaks, "reached": REACHED}
+    settings |= {"prompts_once": True, "rates": rates(device, "bf16" if device == "cuda" else "fp32")}
     trained = load_frame(logs)[0] if logs.exists() else None
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
