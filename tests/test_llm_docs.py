@@ -24,6 +24,7 @@ from gradlab.llm.model.shapes import LLAMAS, shape_of
 from gradlab.llm.train.command_line import read_settings
 from gradlab.llm.train.run_settings import RECIPES
 from gradlab.losses import PairLogps, pair_loss
+from scripts.benchmarks.computed_and_measured import computed_markdown, table_rows
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "scripts/README.md").read_text("utf-8")
@@ -57,6 +58,14 @@ def test_the_table_of_time_is_the_computed_one():
     shown = re.search(r"<!-- time -->\n(.*?)<!-- /time -->", PAGE, re.DOTALL)
     assert shown, "scripts/README.md needs its time markers"
     assert shown[1] == time_markdown(), "put gradlab.llm.model.memory_table.time_markdown() between the markers"
+
+
+def test_the_table_of_computed_and_measured_is_that_of_the_benchmarks():
+    shown = re.search(r"<!-- computed -->\n(.*?)<!-- /computed -->", PAGE, re.DOTALL)
+    assert shown, "scripts/README.md needs its computed markers"
+    assert shown[1] == computed_markdown(), "put what scripts.benchmarks.computed_and_measured prints between them"
+    ratios = [row.measured_seconds / row.seconds for row in table_rows() if row.seconds == row.seconds]
+    assert f"A step took {min(ratios):.1f} to {max(ratios):.1f} times the computed seconds" in PAGE
 
 
 @pytest.mark.parametrize("line", TRAIN, ids=" ".join)
@@ -174,8 +183,10 @@ def test_the_python_on_the_page_runs(tmp_path, capsys):
     from transformers import AutoConfig
 
     AutoConfig.for_model("llama", hidden_size=64, num_attention_heads=4, num_hidden_layers=1).save_pretrained(tmp_path)
-    code, of_trl = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    code, of_rates, of_trl = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     source = (ROOT / "gradlab/llm/trl.py").read_text("utf-8")  # whose tests run it
     assert textwrap.indent(of_trl, "    ") in source
     exec(compile(code.replace('"MODEL"', repr(str(tmp_path))), "scripts/README.md", "exec"), {})
     assert re.match(r"0\.\d GB Memory\(", capsys.readouterr().out)
+    exec(compile(of_rates.replace('"DEVICE", "bf16"', '"cpu"'), "scripts/README.md", "exec"), {})
+    assert capsys.readouterr().out.count("\n| Llama-2-7B |") == 5

@@ -77,11 +77,12 @@ def test_the_page_names_model_and_data():
     assert "- data: not recorded, no hash recorded" in page(measured(), summarise(measured()), SETTINGS)
 
 
-def test_the_kept_page_is_that_of_its_frame_and_names_what_was_noted_by_hand():
+def test_the_kept_page_is_that_of_its_frame_and_names_model_and_data():
     frame, settings = load_frame(pretrained_speed.RESULTS / "llm-pretrained.parquet")
     kept = (pretrained_speed.RESULTS / "llm-pretrained.md").read_text("utf-8").splitlines()
     assert kept[:-1] == page(frame, summarise(frame), settings).splitlines()[:-1]  # the last line is of the machine
-    assert any("4-bit weights made whole (noted by hand" in line for line in kept)
+    assert any(line.startswith("- model: ") and "made whole in float32, SHA-256" in line for line in kept)
+    assert any(line.startswith("- data: harmless-base-2000.jsonl.gz, SHA-256") for line in kept)
 
 
 def test_ways_that_do_not_see_the_same_pairs_are_an_error():
@@ -109,7 +110,8 @@ def test_a_worker_answers_every_question_with_one_line(tmp_path):
     found = {}
     for trainer in ("gradlab", "trl") if _has_trl() else ("gradlab",):
         with pretrained_speed.started({**asked, "trainer": trainer}, pretrained_speed.ROOT) as worker:
-            assert worker.answer()["ready"] > 0
+            ready = worker.answer()
+            assert ready["ready"] >= ready["before"] > 0
             found[trainer] = [worker.ask(method="dpo", step=step) for step in (1, 2)]
     pretrained_speed._check_same({name: answers[1] for name, answers in found.items()})
     assert all(answer["cpu_seconds"] > 0 for answers in found.values() for answer in answers)

@@ -215,8 +215,6 @@ def test_what_is_said_of_the_trainers_speed_and_memory_is_what_was_measured():
     beside = f"a step of gradlab took {one} and {other} of the time of TRL's DPOTrainer on one core of a CPU"
     assert beside in readme
     assert f"and {beside_trl[1].item():.2f} of it on an H200" in readme
-    steps = gpu[(gpu["part"] == "steps") & (gpu["method"] == "bdpo")].set_index("size")
-    off = steps["predicted_mb"] / steps["peak_mb"] - 1
-    guide = " ".join((ROOT / "scripts/README.md").read_text("utf-8").split())
-    lora, whole = off["7B, LoRA"], -off["7B, all weights"]
-    assert f"Llama-7B held {lora:.1%} less with LoRA, and {whole:.2%} more with all weights" in guide
+    pretrained = pd.read_csv(ROOT / "figures/benchmarks/llm-pretrained.csv").set_index("what")["ratio"]
+    full, lora = (pretrained[f"step over TRL's, {what}"] for what in ("all weights", "a LoRA adapter of rank 16"))
+    assert f"took {full:.2f} of TRL's time with all weights and {lora:.2f} with a LoRA adapter" in readme

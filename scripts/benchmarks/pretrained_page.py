@@ -106,14 +106,11 @@ def page(frame: pd.DataFrame, summary: pd.DataFrame, settings: Mapping[str, Any]
 
 
 def _subject(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Give the model and the data, as the run recorded them or as they were noted by hand afterwards."""
-    noted: Mapping[str, str] = settings.get("noted_by_hand", {})
+    """Give the model and the data, as the run recorded them."""
     for what in ("model", "data"):
         if digest := settings.get(f"{what}_sha256"):
             origin = settings.get("model_weights") if what == "model" else None
             yield f"- {what}: {settings[what]}{f', {origin}' if origin else ''}, SHA-256 {digest[:16]}…"
-        elif what in noted:
-            yield f"- {what}: {noted[what]} (noted by hand after the run, which recorded no hash)"
         else:
             yield f"- {what}: {settings.get(what) or 'not recorded'}, no hash recorded"
 
