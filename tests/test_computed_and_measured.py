@@ -51,6 +51,7 @@ def test_the_largest_micro_batch_is_that_of_the_steps_whose_peak_was_measured():
     assert expected.tokens(steps, micro=1)["widest"] == [1, 9, 6]
     assert expected.tokens(steps, micro=1, peaks=3)["widest"] == [1, 27, 18]
     assert expected.tokens(steps, micro=1)["row"] == 18  # of steps 2 and 3
+    assert expected.tokens(steps, micro=1, warm=2)["row"] == 27
 
 
 @pytest.mark.parametrize("once", [True, False])

@@ -25,22 +25,22 @@ _CONFIG = (
 
 
 def facts(
-    model: str | Path, pairs: Sequence[Encoded], *, batch: int, micro: int, budget: int, rounds: int
+    model: str | Path, pairs: Sequence[Encoded], *, batch: int, micro: int, budget: int, rounds: int, warm: int
 ) -> dict[str, Any]:
     """Return what is kept with the pretrained model's measurements: its config, rates of a thread, tokens of the steps.
 
     budget  tokens of a packed micro-batch.
-    rounds  timed steps, which come after the first; peaks are of the first two.
+    rounds  timed steps, which come after ``warm`` others; peaks are of the first two.
     """
     config = json.loads((Path(model) / "config.json").read_text("utf-8"))
-    steps = batches(pairs, batch, rounds + 1)
+    steps = batches(pairs, batch, rounds + warm)
     return {
         "config": {name: config[name] for name in _CONFIG if config.get(name) is not None},
         "rates": rates(),
         "tokens": {
-            "once": tokens(steps, micro=micro),
-            "packed": tokens(steps, micro=micro, budget=budget),
-            "apart": tokens(steps, once=False, micro=micro),
+            "once": tokens(steps, micro=micro, warm=warm),
+            "packed": tokens(steps, micro=micro, budget=budget, warm=warm),
+            "apart": tokens(steps, once=False, micro=micro, warm=warm),
         },
     }
 
@@ -57,12 +57,19 @@ def batches(pairs: Sequence[Encoded], batch: int, steps: int) -> list[list[Encod
 
 
 def tokens(
-    steps: Sequence[Sequence[Encoded]], *, once: bool = True, micro: int, budget: int | None = None, peaks: int = 2
+    steps: Sequence[Sequence[Encoded]],
+    *,
+    once: bool = True,
+    micro: int,
+    budget: int | None = None,
+    peaks: int = 2,
+    warm: int = 1,
 ) -> dict[str, Any]:
     """Return the tokens of a step, padding included, and of the micro-batch that has most of them.
 
     once    both responses share a row with their prompt.
-    peaks   the number of first steps among which the largest micro-batch is looked for; times are of all but the first.
+    peaks   the number of first steps among which the largest micro-batch is looked for.
+    warm    the number of first steps that are not timed.
 
     ``row`` tokens per row; ``response`` per response, on average; ``turns`` micro-batches per step; ``widest``: pairs,
     tokens of the longest row, and of the longest prompt with one response.
@@ -74,13 +81,13 @@ def tokens(
         for part in dealt(row, micro, budget=budget):
             found = len(part), int(row[part].max()), int(side[part].max())
             widest = max(widest, found, key=lambda one: one[0] * one[1]) if number < peaks else widest
-            rows += found[0] * found[1] * (number > 0)
-            turns += number > 0
-    timed = [pair for step in steps[1:] for pair in step]
+            rows += found[0] * found[1] * (number >= warm)
+            turns += number >= warm
+    timed = [pair for step in steps[warm:] for pair in step]
     responses = sum(len(pair.win) + len(pair.lose) for pair in timed) / 2
     return {
-        "once": once, "pairs": len(timed) / (len(steps) - 1), "row": rows / len(timed),
-        "response": responses / len(timed), "turns": turns / (len(steps) - 1), "widest": list(widest),
+        "once": once, "pairs": len(timed) / (len(steps) - warm), "row": rows / len(timed),
+        "response": responses / len(timed), "turns": turns / (len(steps) - warm), "widest": list(widest),
     }  # fmt: skip
 
 

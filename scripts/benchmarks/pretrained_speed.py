@@ -37,6 +37,7 @@ from scripts.benchmarks.pretrained_worker import PACKED, RANKS, SIDES, settings_
 from scripts.benchmarks.timing import RESULTS, ROOT, one_thread, write_results
 
 COMMIT = "2df900e"  # the commit to compare with: the last before prompts were read once per pair
+WARM = 2  # steps of each process before those that count: at its first of full size a process asks for much memory
 WORKER = Path(__file__).with_name("pretrained_worker.py")
 
 
@@ -75,7 +76,7 @@ def bench(model: str, data: Path, folder: Path = RESULTS, former: str = COMMIT, 
         with one_thread():
             known = facts(
                 model, asked.write_pairs(), batch=extent.batch, micro=extent.micro, budget=asked.budget,
-                rounds=extent.rounds,
+                rounds=extent.rounds, warm=WARM,
             )  # fmt: skip
         rows = list(measure(asked))
     settings = {
@@ -122,7 +123,7 @@ class Asked:
         asked = {
             "trainer": "trl" if way == TRL else "gradlab", "model": self.model, "data": self.data,
             "longest": extent.longest, "batch": extent.batch, "micro": extent.micro, "lora": 0,
-            "pairs": str(self.place / "pairs.json"), "steps": extent.rounds + 1, **more,
+            "pairs": str(self.place / "pairs.json"), "steps": extent.rounds + WARM, **more,
         }  # fmt: skip
         return started(asked, self.former if way == FORMER else ROOT)
 
@@ -207,14 +208,15 @@ def steps(asked: Asked, part: str, rank: int) -> Iterator[dict[str, Any]]:
         }
         for worker in workers.values():
             worker.answer()
-            worker.ask(method="dpo", step=1)  # warms up
+            worker.ask(method="dpo", step=1)
         turns = [(NEW, "dpo"), (NEW, PACKED), (NEW, SIDES), (FORMER, "dpo"), (FORMER, SIDES), (TRL, "dpo")]
-        for number in tqdm(range(extent.rounds), part, disable=not sys.stderr.isatty()):
+        for number in tqdm(range(1 - WARM, extent.rounds), part, disable=not sys.stderr.isatty()):
             said: dict[tuple[str, str], dict[str, float]] = {}
             for way, method in turns[:: -1 if number % 2 else 1]:
-                said[way, method] = workers[way].ask(method=method, step=number + 2)
+                said[way, method] = workers[way].ask(method=method, step=number + WARM + 1)
             _check_same(said)
-            yield from (_row(part, number, f"{way}: {method}", one) for (way, method), one in said.items())
+            if number >= 0:
+                yield from (_row(part, number, f"{way}: {method}", one) for (way, method), one in said.items())
 
 
 def _check_same(said: Mapping[Any, Mapping[str, float]]) -> None:
