@@ -87,12 +87,12 @@ def settings():
 
 def test_rows_of_a_pretrained_model_have_both_numbers():
     rows = {row.what: row for row in _pretrained(frame(4.0), settings()) if row.once}
-    plain = rows["135M, all weights"]
+    plain = rows["SmolLM2-135M, 4-bit weights made whole: all weights"]
     assert (plain.measured_seconds, plain.measured_bytes) == (4.0, pytest.approx(2e9))
     assert plain.seconds == expected.seconds(
         SEVEN, H200, settings()["tokens"]["once"], checkpointing=0, precision="fp32"
     )
-    sides = rows["135M, all weights, a step that compares the sides"]
+    sides = rows["SmolLM2-135M, 4-bit weights made whole: all weights, a step that compares the sides"]
     assert math.isnan(sides.seconds)
     assert sides.bytes > plain.bytes
     former = list(_pretrained(frame(4.0), settings()))[3]

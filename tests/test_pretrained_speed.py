@@ -77,6 +77,12 @@ def test_the_page_names_model_and_data():
     assert "- data: not recorded, no hash recorded" in page(measured(), summarise(measured()), SETTINGS)
 
 
+def test_the_page_says_how_many_tokens_reading_a_prompt_once_saves():
+    tokens = {"once": {"row": 200.0}, "packed": {"row": 180.0}, "apart": {"row": 160.0}}
+    text = page(measured(), summarise(measured()), {**SETTINGS, "tokens": tokens})
+    assert "200 with its prompt read once, 180 packed, and 320 with its prompt read per response, 1.60 times as" in text
+
+
 def test_the_kept_page_is_that_of_its_frame_and_names_model_and_data():
     frame, settings = load_frame(pretrained_speed.RESULTS / "llm-pretrained.parquet")
     kept = (pretrained_speed.RESULTS / "llm-pretrained.md").read_text("utf-8").splitlines()

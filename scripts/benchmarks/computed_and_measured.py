@@ -66,7 +66,7 @@ def _pretrained(frame: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[Be
             how: dict[str, Any] = {"lora_rank": RANKS[part], "checkpointing": 0, "precision": "fp32"}
             here = way != "apart"  # the former code's memory is not what the table is about
             yield Beside(
-                "CPU, one thread", f"135M, {words}{_words(method)}", tokens["once"],
+                "CPU, one thread", f"SmolLM2-135M, 4-bit weights made whole: {words}{_words(method)}", tokens["once"],
                 np.nan if sides else expected.seconds(config, rates, tokens, **how), taken[method],
                 expected.peak(config, tokens, sides=sides, **how) if here else np.nan,
                 held[method] * 2**20 if here else np.nan,

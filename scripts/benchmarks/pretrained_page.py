@@ -94,7 +94,7 @@ def page(frame: pd.DataFrame, summary: pd.DataFrame, settings: Mapping[str, Any]
         "take turns, each in a process of its own. A ratio is within a round: geometric mean with 95% interval (`bdpo",
         "over dpo`: 90%, as two one-sided tests at 5% need). Seconds are the processor's: on a machine that does",
         "nothing else they are those of the clock. Peak memory is of two steps in a fresh process, all that it holds.",
-        _busy(settings), "", *_subject(settings), "",
+        _busy(settings), "", *_subject(settings), *_read(settings), "",
         "## Targets", "",
         table(("what", "ratio", "interval", "rounds", "target", "reached"), [
             (row["what"], f"{row['ratio']:.3f}", _ends(row), str(row["rounds"]), row["target"],
@@ -113,6 +113,14 @@ def _subject(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"- {what}: {settings[what]}{f', {origin}' if origin else ''}, SHA-256 {digest[:16]}…"
         else:
             yield f"- {what}: {settings.get(what) or 'not recorded'}, no hash recorded"
+
+
+def _read(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Give how many tokens a pair takes, where that was recorded."""
+    if tokens := settings.get("tokens"):
+        once, packed, apart = (tokens[way]["row"] for way in ("once", "packed", "apart"))
+        yield (f"- tokens per pair, padding included: {once:.0f} with its prompt read once, {packed:.0f} packed, and "
+               f"{2 * apart:.0f} with its prompt read per response, {2 * apart / once:.2f} times as many")  # fmt: skip
 
 
 def _reached(row: Mapping[Any, Any]) -> str:
