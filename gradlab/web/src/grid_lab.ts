@@ -88,7 +88,11 @@ export class GridLab implements ExplorerView {
     const lines = make("div", { className: "gl-pictures gl-lines" });
     stage.append(this.trouble, this.refusal, this.pictures, this.tools.element, times, lines, this.table.element);
     this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
-    times.addEventListener("input", () => this.player.playing && this.player.halt());
+    times.addEventListener("input", () => {
+      if (!this.player.playing) return; // the state had this place already, so that nothing else ended the play
+      this.player.halt();
+      this.draw(history.state);
+    });
     this.curves = CURVES.map(([, title, label]) => {
       const plot = new CurvePlot(lines, { title, description: `${title} of each loss over training`, height: 166, x: { label: "step", domain: [0, 500], kind: "symlog" }, y: { label, domain: [0, 1] } });
       plot.onhover = (x) => this.curves.forEach((other) => other !== plot && other.mark(x));

@@ -105,6 +105,7 @@ export class Slider {
       if (next === this.current) return;
       this.value = next;
       this.onmove(next, true);
+      this.element.dispatchEvent(new Event("input", { bubbles: true })); // as a drag does
     });
     ontyped(this.field, () => this.take());
   }
