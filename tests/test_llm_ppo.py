@@ -542,14 +542,14 @@ def test_a_reward_that_was_edited_after_the_start_is_told(source, tmp_path, caps
     file.write_text(kept.replace('"e"', '"a"'))
     with pytest.raises(ValueError, match="no more"):  # after its first steps
         stages.train(settings_of(source, tmp_path / "new", reference_steps=0))
-    assert "edited" not in capsys.readouterr().err
+    assert "was edited" not in capsys.readouterr().err
     stop.unlink()
     for _ in range(2):  # resumed, and done before
         stages.train(run)
         assert said in capsys.readouterr().err
     file.write_text(kept)
     stages.train(run)
-    assert "edited" not in capsys.readouterr().err
+    assert "was edited" not in capsys.readouterr().err
     stages.train(settings_of(source, tmp_path / "out", reference_steps=0, ppo_judge=f"{file}:reward"))
     assert f"the judge was none when {tmp_path / 'out' / 'ppo'} began" in capsys.readouterr().err
 

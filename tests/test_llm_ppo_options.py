@@ -378,7 +378,7 @@ def test_the_terminal_names_the_file_of_samples_once(tmp_path, capsys):
             log.write(step, {"loss": 0.5})
             log.show(step, TEXTS)
     said = capsys.readouterr().err
-    assert said == f"gradlab: {tmp_path / SAMPLES} shows responses on the way, from step 1 on\n"
+    assert said == f"gradlab: {tmp_path / SAMPLES} has responses of the policy on its way\n"
 
 
 def test_tensorboard_shows_samples_as_they_were_written(tmp_path):
@@ -395,6 +395,8 @@ def test_tensorboard_shows_samples_as_they_were_written(tmp_path):
     assert "\n    # one\n    \n    <b>two</b>" in shown  # in a block of code: no heading, and no HTML
     assert "reward 0.123, kl 1, tokens 7, finished True" in shown
     assert '"content": "Né?"' in shown
+    assert shown.count("**prompt**") == 2
+    assert shown.count("**prompt**, its responses all have one reward") == 1
     assert set(read_log(tmp_path / "tensorboard")) == {"step", "loss"}
 
 
@@ -409,8 +411,25 @@ def test_weights_and_biases_gets_a_table_of_samples(tmp_path, monkeypatch):
     (_, row), (step, shown) = sent
     columns, data = shown["samples"]
     assert (step, row, len(data)) == (1, {"loss": 0.5}, 4)
-    assert columns == ["prompt", "text", "reward", "kl", "tokens", "finished"]
-    assert data[0] == ["Say\nit.", *RESPONSES[0].values()]
+    assert columns == ["prompt", "same_reward", "text", "reward", "kl", "tokens", "finished"]
+    assert data[0] == ["Say\nit.", False, *RESPONSES[0].values()]
+
+
+def test_a_copy_that_takes_no_samples_still_gets_the_numbers(tmp_path, monkeypatch, capsys):
+    sent = []
+    run = SimpleNamespace(log=lambda what, step: sent.append(step), finish=lambda: None)
+
+    def table(columns, data):
+        raise TypeError("no such column")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Table=table, init=lambda **_: run))
+    with StageLog(tmp_path, {}, 0, LogSettings(wandb=True), active=True) as log:
+        for step in (1, 2):
+            log.write(step, {"loss": 0.5})
+            log.show(step, TEXTS)
+    assert sent == [1, 2]
+    said = capsys.readouterr().err
+    assert said.count("samples could not be added to the log at Weights & Biases (no such column)") == 1
 
 
 def test_samples_after_the_step_that_is_resumed_are_dropped(tmp_path):

@@ -118,7 +118,7 @@ class LogSettings:
     tensorboard: bool = False
     """Write the log for TensorBoard too, with samples in its tab "Text"."""
     wandb: bool = False
-    """Send the log to Weights & Biases too, which must be installed and set up."""
+    """Send the log to Weights & Biases too, prompts and responses of PPO among it; it must be installed and set up."""
 
 
 SECTIONS: dict[str, type] = {

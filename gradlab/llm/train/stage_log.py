@@ -24,9 +24,9 @@ ENDED = ("validation_loss", "validation_accuracy", "reward")  # columns in a fin
 class StageLog:
     """The log.jsonl in a training's folder, and its copies for TensorBoard and Weights & Biases; a context manager.
 
-    Samples of the training are in samples.jsonl beside it, which a line on the terminal names, and in the copies. They,
-    or a copy, that cannot be written, as on a full disk, are given up with a notice; log.jsonl then still has all
-    numbers.
+    Samples of the training are in samples.jsonl beside it, which a line on the terminal names, and in the copies.
+    Samples or a copy that cannot be written, as on a full disk, are given up with a notice; log.jsonl then still has
+    all numbers.
 
     done    steps that the log keeps; later steps are made again.
     active  whether this process writes.
@@ -37,6 +37,7 @@ class StageLog:
         self._copies: dict[str, _Copy] = {}
         self._samples: Path | None = folder / SAMPLES
         self._named = False  # whether the terminal has named that file
+        self._without_samples: set[str] = set()  # copies that took no samples, and still get the numbers
         if not active:
             return
         if not done:
@@ -71,9 +72,10 @@ class StageLog:
         self._about_samples(lambda file: append_samples(file, step, samples))
         if self._samples is not None and not self._named:
             self._named = True
-            say(f"gradlab: {self._samples} shows responses on the way, from step {step} on", file=sys.stderr)
+            say(f"gradlab: {self._samples} has responses of the policy on its way", file=sys.stderr)
         for name, copy in list(self._copies.items()):
-            self._try(name, lambda of=copy: of.show(step, samples))
+            if name not in self._without_samples:
+                self._show_in(name, copy, step, samples)
 
     def sync(self) -> None:
         """Wait until the whole log is on the disk."""
@@ -122,6 +124,18 @@ class StageLog:
                 file=sys.stderr,
             )
             self._samples = None
+
+    def _show_in(self, name: str, copy: _Copy, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Add samples to a copy; where that fails, it gets numbers alone from then on."""
+        try:
+            copy.show(step, samples)
+        except Exception as error:
+            self._without_samples.add(name)
+            say(
+                f"gradlab: samples could not be added to {name} ({one_line(error)}); they are in {self._samples}, and "
+                "the numbers go on",
+                file=sys.stderr,
+            )
 
     def _try(self, name: str, work: Callable[[], _Copy | None]) -> None:
         """Begin a copy or write to it; where that fails, give the copy up."""
@@ -195,7 +209,8 @@ class _TensorBoard:
 
 def _as_markdown(sample: Mapping[str, Any]) -> str:
     """Return a prompt and its responses as Markdown; what the model wrote is in blocks of code, so it marks nothing."""
-    parts = ["**prompt**", _block(sample["prompt"])]
+    same = ", its responses all have one reward" if sample["same_reward"] else ""
+    parts = [f"**prompt**{same}", _block(sample["prompt"])]
     for response in sample["responses"]:
         numbers = {name: value for name, value in response.items() if name != "text"}
         parts += [", ".join(f"{name} {_short(value)}" for name, value in numbers.items()), _block(response["text"])]
@@ -241,7 +256,10 @@ class _WeightsAndBiases:
 
     def show(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
         """Send the samples of a step as a table, a row per response."""
-        rows = [{"prompt": _flat(one["prompt"]), **response} for one in samples for response in one["responses"]]
+        rows = [
+            {"prompt": _flat(one["prompt"]), "same_reward": one["same_reward"], **response}
+            for one in samples for response in one["responses"]
+        ]  # fmt: skip
         columns = list(rows[0])
         self._run.log({"samples": self._table(columns=columns, data=[list(row.values()) for row in rows])}, step=step)
 
