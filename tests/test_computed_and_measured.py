@@ -14,8 +14,10 @@ from gradlab.llm.data.tokens import Encoded
 from gradlab.llm.model.memory import memory
 from gradlab.llm.model.shapes import LLAMAS
 from gradlab.llm.model.step_time import H200, step_time
+from gradlab.store.artifacts import load_frame
 from scripts.benchmarks import expected
-from scripts.benchmarks.computed_and_measured import Beside, _cells, _pretrained
+from scripts.benchmarks.computed_and_measured import Beside, _cells, _drawn, _pretrained
+from scripts.benchmarks.timing import RESULTS
 
 SEVEN = LLAMAS["Llama-2-7B"]
 
@@ -63,42 +65,70 @@ def test_seconds_and_peak_are_those_of_the_tables(once):
     assert expected.peak(SEVEN, tokens) == memory(SEVEN, micro_pairs=4, length=256, once=once, **shared).total
 
 
-def frame(seconds):
-    """What was measured of a pretrained model, all of it ``seconds`` and 3 GB, of which 1 GB was there before."""
-    ways = ("gradlab: dpo", "gradlab: dpo, packed", "gradlab: dpo + sides", "former: dpo")
+SECONDS = {"dpo": 4.0, "dpo, packed": 3.0, "dpo + sides": 9.0}  # of a step, by way
+GIGABYTES = {"dpo": 3, "dpo, packed": 2, "dpo + sides": 4}  # at its peak, of which one was there before the model
+
+
+def frame():
+    """What was measured of a pretrained model: with an adapter, and by the former code, everything twice that."""
     rows = []
-    for part in ("full", "LoRA"):
-        rows += [{"part": part, "method": way, "cpu_seconds": seconds} for way in ways]
-        rows += [
-            {"part": f"{part}, memory", "method": way, "peak_mb": 3e9 / 2**20, "before_mb": 1e9 / 2**20} for way in ways
-        ]
+    for part, times in (("full", 1), ("LoRA", 2)):
+        for whose, more in (("gradlab", 1), ("former", 2)):
+            for way, seconds in SECONDS.items():
+                row, factor = {"part": part, "method": f"{whose}: {way}"}, times * more
+                peak = {"peak_mb": factor * GIGABYTES[way] * 1e9 / 2**20, "before_mb": factor * 1e9 / 2**20}
+                rows += [{**row, "cpu_seconds": factor * seconds}, {**row, "part": f"{part}, memory", **peak}]
     return pd.DataFrame(rows)
 
 
-def settings():
-    rates = dataclasses.asdict(H200)
-    ways = {"once": {"micro": 2}, "packed": {"micro": 2, "budget": 64}, "apart": {"micro": 2, "once": False}}
-    return {
-        "config": SEVEN,
-        "rates": rates,
-        "tokens": {way: expected.tokens(STEPS, **how) for way, how in ways.items()},
-    }
+WAYS = {"once": {"micro": 2}, "packed": {"micro": 2, "budget": 64}, "apart": {"micro": 2, "once": False}}
+SETTINGS = {
+    "model": "SmolLM2-135M",
+    "model_weights": "4-bit weights (Q4_1 79%, Q8_0 21%) made whole",
+    "config": SEVEN,
+    "rates": dataclasses.asdict(H200),
+    "tokens": {way: expected.tokens(STEPS, **how) for way, how in WAYS.items()},
+}
 
 
 def test_rows_of_a_pretrained_model_have_both_numbers():
-    rows = {row.what: row for row in _pretrained(frame(4.0), settings()) if row.once}
-    plain = rows["SmolLM2-135M, 4-bit weights made whole: all weights"]
-    assert (plain.measured_seconds, plain.measured_bytes) == (4.0, pytest.approx(2e9))
-    assert plain.seconds == expected.seconds(
-        SEVEN, H200, settings()["tokens"]["once"], checkpointing=0, precision="fp32"
-    )
-    sides = rows["SmolLM2-135M, 4-bit weights made whole: all weights, a step that compares the sides"]
+    rows = list(_pretrained(frame(), SETTINGS))
+    measured = [(row.measured_seconds, row.measured_bytes) for row in rows]
+    of_all = [(4, 2e9), (3, 1e9), (9, 3e9), (8, np.nan)]  # the former code's memory is not what the table is about
+    doubled = [(2 * seconds, 2 * held) for seconds, held in of_all]
+    assert np.allclose(measured, of_all + doubled, rtol=1e-12, atol=0, equal_nan=True)
+    plain, packed, sides, former, adapter = rows[:5]
+    name = "SmolLM2-135M, 4-bit weights made whole: all weights"
+    assert [row.what for row in rows[:3]] == [
+        name,
+        f"{name}, packed by tokens",
+        f"{name}, a step that compares the sides",
+    ]
+    how = {"checkpointing": 0, "precision": "fp32"}
+    for row, way in ((plain, "once"), (packed, "packed"), (former, "apart")):
+        assert row.seconds == expected.seconds(SEVEN, H200, SETTINGS["tokens"][way], **how)
     assert math.isnan(sides.seconds)
-    assert sides.bytes > plain.bytes
-    former = list(_pretrained(frame(4.0), settings()))[3]
-    assert not former.once
-    assert math.isnan(former.bytes)
-    assert former.seconds > plain.seconds
+    assert (plain.bytes, sides.bytes) == tuple(
+        expected.peak(SEVEN, SETTINGS["tokens"]["once"], sides=look, **how) for look in (False, True)
+    )
+    assert (former.once, math.isnan(former.bytes)) == (False, True)
+    assert adapter.seconds == expected.seconds(SEVEN, H200, SETTINGS["tokens"]["once"], lora_rank=16, **how)
+    assert adapter.seconds < plain.seconds
+
+
+def test_weights_that_are_whole_are_not_remarked_on():
+    row = next(_pretrained(frame(), {**SETTINGS, "model_weights": None}))
+    assert row.what == "SmolLM2-135M: all weights"
+
+
+def test_a_size_that_was_left_out_has_no_row():
+    kept, settings = load_frame(RESULTS / "cuda/llm.parquet")
+    named = [row.what for row in _drawn("cuda", kept, settings)]
+    assert len(named) > 1
+    one = kept[kept["size"] == named[0]]
+    assert [row.what for row in _drawn("cuda", one, settings)] == named[:1]
+    unmeasured = kept.assign(seconds=kept["seconds"].where(kept["size"] == named[0]))
+    assert [row.what for row in _drawn("cuda", unmeasured, settings)] == named[:1]
 
 
 def test_the_table_divides_what_was_measured_by_what_was_computed():

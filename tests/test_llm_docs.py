@@ -189,4 +189,5 @@ def test_the_python_on_the_page_runs(tmp_path, capsys):
     exec(compile(code.replace('"MODEL"', repr(str(tmp_path))), "scripts/README.md", "exec"), {})
     assert re.match(r"0\.\d GB Memory\(", capsys.readouterr().out)
     exec(compile(of_rates.replace('"DEVICE", "bf16"', '"cpu"'), "scripts/README.md", "exec"), {})
-    assert capsys.readouterr().out.count("\n| Llama-2-7B |") == 5
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| Llama-2-7B |")]
+    assert [float(row[7]) > 0 for row in rows] == [False, False, True, True, True]  # seconds between GPUs

@@ -6,6 +6,7 @@ nothing: it reads the frames that ``pretrained_speed.py`` and ``llm_speed.py`` l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from scripts.benchmarks.timing import RESULTS
 
 @dataclass(frozen=True)
 class Beside:
-    """A row of the table: seconds of a step and bytes at its peak, computed and measured; nan where one is not there.
+    """A row of the table: seconds of a step and bytes at its peak, computed and measured; nan where one is missing.
 
     ``once`` is false where the code of that day read a prompt once per response.
     """
@@ -54,6 +55,8 @@ def table_rows(folder: Path = RESULTS) -> list[Beside]:
 def _pretrained(frame: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[Beside]:
     """Give the rows of the pretrained model; what a process held before it had the model is no part of its peak."""
     config, rates = settings["config"], Rates(**settings["rates"])
+    weights = re.sub(r" \(.*?\)", "", settings["model_weights"] or "")  # without their formats
+    named = ", ".join(filter(None, (settings["model"], weights)))
     ways = [
         (f"{NEW}: dpo", "once", False), (f"{NEW}: {PACKED}", "packed", False), (f"{NEW}: {SIDES}", "once", True),
         (f"{FORMER}: dpo", "apart", False),
@@ -66,7 +69,7 @@ def _pretrained(frame: pd.DataFrame, settings: Mapping[str, Any]) -> Iterator[Be
             how: dict[str, Any] = {"lora_rank": RANKS[part], "checkpointing": 0, "precision": "fp32"}
             here = way != "apart"  # the former code's memory is not what the table is about
             yield Beside(
-                "CPU, one thread", f"SmolLM2-135M, 4-bit weights made whole: {words}{_words(method)}", tokens["once"],
+                "CPU, one thread", f"{named}: {words}{_words(method)}", tokens["once"],
                 np.nan if sides else expected.seconds(config, rates, tokens, **how), taken[method],
                 expected.peak(config, tokens, sides=sides, **how) if here else np.nan,
                 held[method] * 2**20 if here else np.nan,
@@ -88,6 +91,8 @@ def _drawn(device: str, frame: pd.DataFrame, settings: Mapping[str, Any]) -> Ite
     for name, size in EXTENTS[device]().sizes.items():
         rows = frame[(frame["size"] == name) & (frame["part"] == size.part) & (frame["method"] != WITH_SIDES)]
         rows = rows[rows["seconds"].notna()]
+        if rows.empty:  # the size was left out
+            continue
         steps = expected.batches(drawn_pairs(size), size.pairs, int(rows["round"].max()) + 2)
         tokens = expected.tokens(steps, once=once, micro=size.micro, peaks=len(steps))
         how: dict[str, Any] = {

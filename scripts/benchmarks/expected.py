@@ -1,4 +1,4 @@
-"""What measured steps should take: the docs' tables of memory and time, asked about these very steps.
+"""Expected time and memory of measured steps: the docs' tables, asked about these very steps.
 
 ``tokens`` describes steps; ``seconds`` and ``peak`` compute from that, a config and a device's rates, with
 ``gradlab.llm.model.step_time`` and ``memory``. ``facts`` gives all that they need, to be kept with a measurement.

@@ -99,7 +99,7 @@ def page(frame: pd.DataFrame, summary: pd.DataFrame, settings: Mapping[str, Any]
         table(("what", "ratio", "interval", "rounds", "target", "reached"), [
             (row["what"], f"{row['ratio']:.3f}", _ends(row), str(row["rounds"]), row["target"],
              _reached(row)) for row in summary.to_dict("records")
-        ]), "", *_loading(frame), "", *_steps(frame), "",
+        ]), "", *_cold_start(frame, summary, settings), *_loading(frame), "", *_steps(frame), "",
         machine(("gradlab", "torch", "transformers", "peft", "trl")),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -128,6 +128,23 @@ def _reached(row: Mapping[Any, Any]) -> str:
     word = "yes" if row["met"] else "**no**"
     most = next((target.most for target in TARGETS if target.words == row["what"]), math.nan)
     return f"{word}, but the interval crosses the target" if row["low"] <= most <= row["high"] else word
+
+
+def _cold_start(frame: pd.DataFrame, summary: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
+    """Say which targets would read otherwise without the first round, where no whole round was made before it."""
+    if settings.get("warm", 0) >= 2 or "rounds" not in settings:
+        return []
+    again = summarise(frame[(frame["round"] > 0) | ~frame["part"].isin(PARTS)])
+    pairs = zip(summary.to_dict("records"), again.to_dict("records"), strict=True)
+    other = [
+        f"{late['what']} {late['ratio']:.3f} {_ends(late)}, {'reached' if late['met'] else 'not reached'}"
+        for row, late in pairs if row["met"] != late["met"]
+    ]  # fmt: skip
+    said = "; ".join(other) or "none"
+    return [
+        "The first round counts above, though a process first meets batches of full size in it. Without it these would "
+        f"read otherwise: {said}.", "",
+    ]  # fmt: skip
 
 
 def _busy(settings: Mapping[str, Any]) -> str:

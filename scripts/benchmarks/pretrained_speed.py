@@ -82,7 +82,7 @@ def bench(model: str, data: Path, folder: Path = RESULTS, former: str = COMMIT, 
     settings = {
         "quick": quick, "model": named, "model_weights": origin(model), "model_sha256": loading.weights_hash(model),
         "data": data.name, "data_sha256": source_key(str(data), "train"), "former": former, **vars(extent), **known,
-        "load": os.getloadavg()[2],
+        "warm": WARM, "load": os.getloadavg()[2],
     }  # fmt: skip
     frame = pd.DataFrame(rows)
     save_frame(frame, folder / f"{NAME}.parquet", settings, overwrite=True)

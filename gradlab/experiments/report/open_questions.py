@@ -171,8 +171,8 @@ QUESTIONS: tuple[OpenQuestion, ...] = (
         "the summary of the paper", (), ("overhead",),
         gap="it is asked of models from 7 billion parameters on, and judged on small ones",
         measured=(cost.at_seven_billion,),
-        needs="Memory and seconds per step at all three sizes are in scripts/README.md: computed from configs, beside "
-        "every size that was measured. "
+        needs="Memory and seconds per step at all three sizes are in scripts/README.md: computed from configs, with "
+        "what was measured beside it. "
         "Not run: 13 and 34 billion parameters, and how fast either loss converges at any of these sizes. "
         "That needs whole trainings with either loss at each size, with several seeds.",
         tools=("scripts/benchmarks/llm_speed.py", "gradlab/llm/model/memory_table.py"),

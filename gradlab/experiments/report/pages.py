@@ -106,8 +106,8 @@ def _claims_page(settled: list[Settled], folder: Path, quick: bool) -> list[str]
         " world is drawn at random from a declared distribution of settings; a case is a point of a grid, which"
         " illustrates a proof. *Is it the balancing* compares Balanced-DPO with controls that could explain its effect"
         " away: they balance nothing, or are its naive variants at an equal distance from the reference."
-        " One number may have several words, as each answers another question: the claim's own, corrected over all that"
-        " the claim rests on; that of worlds; and that of a prediction, with the limit that it was declared with."
+        " One number may have several words, as each answers another question: the word of the claim, corrected over"
+        " all that it rests on; the word of the worlds; the word of a prediction, with the limit that was declared."
         " [METHODS.md](METHODS.md#the-rules-a-word) has the words.",
     ]  # fmt: skip
     for section, names in by_section(told):
