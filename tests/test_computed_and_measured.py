@@ -70,7 +70,7 @@ GIGABYTES = {"dpo": 3, "dpo, packed": 2, "dpo + sides": 4}  # at its peak, of wh
 
 
 def frame():
-    """What was measured of a pretrained model: with an adapter, and by the former code, everything twice that."""
+    """Return measurements of a pretrained model: with an adapter, and by the former code, everything twice that."""
     rows = []
     for part, times in (("full", 1), ("LoRA", 2)):
         for whose, more in (("gradlab", 1), ("former", 2)):

@@ -432,6 +432,21 @@ def test_a_copy_that_takes_no_samples_still_gets_the_numbers(tmp_path, monkeypat
     assert said.count("samples could not be added to the log at Weights & Biases (no such column)") == 1
 
 
+def test_samples_that_no_log_takes_are_told_without_a_file_that_is_not_there(tmp_path, monkeypatch, capsys):
+    def table(columns, data):
+        raise TypeError("no such column")
+
+    run = SimpleNamespace(log=lambda *_, **__: None, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Table=table, init=lambda **_: run))
+    (tmp_path / SAMPLES).mkdir()
+    with StageLog(tmp_path, {}, 0, LogSettings(wandb=True), active=True) as log:
+        log.show(1, TEXTS)
+    said = capsys.readouterr().err
+    assert f"{tmp_path / SAMPLES} could not be written" in said
+    assert "samples could not be added to the log at Weights & Biases" in said
+    assert "None" not in said
+
+
 def test_samples_after_the_step_that_is_resumed_are_dropped(tmp_path):
     for done, left in ((0, [1, 2, 3]), (2, [1, 2, 3]), (0, [1])):
         with StageLog(tmp_path, {}, done, LogSettings(), active=True) as log:

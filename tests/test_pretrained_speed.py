@@ -81,11 +81,10 @@ def test_the_page_says_what_a_cold_first_round_changes():
     frame = measured()
     cold = (frame["method"] == f"{NEW}: dpo") & (frame["part"] == "full") & (frame["round"] == 0)
     frame.loc[cold, "cpu_seconds"] *= 3
-    settings = {**SETTINGS, "rounds": 6}
     said = "would read otherwise: step over the former commit's, all weights 0.600 [0.600, 0.600], reached"
-    assert said in page(frame, summarise(frame), settings)
-    assert "otherwise: none." in page(measured(), summarise(measured()), settings)
-    assert "otherwise" not in page(frame, summarise(frame), {**settings, "warm": 2})
+    assert said in page(frame, summarise(frame), SETTINGS)
+    assert "otherwise: none." in page(measured(), summarise(measured()), SETTINGS)
+    assert "otherwise" not in page(frame, summarise(frame), {**SETTINGS, "warm": 2})
 
 
 def test_the_page_says_how_many_tokens_reading_a_prompt_once_saves():

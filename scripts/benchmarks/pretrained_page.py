@@ -132,7 +132,7 @@ def _reached(row: Mapping[Any, Any]) -> str:
 
 def _cold_start(frame: pd.DataFrame, summary: pd.DataFrame, settings: Mapping[str, Any]) -> list[str]:
     """Say which targets would read otherwise without the first round, where no whole round was made before it."""
-    if settings.get("warm", 0) >= 2 or "rounds" not in settings:
+    if settings.get("warm", 0) >= 2:
         return []
     again = summarise(frame[(frame["round"] > 0) | ~frame["part"].isin(PARTS)])
     pairs = zip(summary.to_dict("records"), again.to_dict("records"), strict=True)

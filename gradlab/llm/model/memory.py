@@ -85,7 +85,7 @@ def memory(
     train_from     only layers from this one on are trained, and computed; the hidden states below come from the disk.
     micro_pairs    pairs that one GPU holds at a time, padded to ``length`` tokens of a prompt and one response.
     prompt         tokens of the prompt among these; both responses share them where they are read ``once`` per pair.
-                   By default 0, which counts the most that pairs of this length take. No matter if not ``once``.
+                   By default 0, which counts the most that pairs of this length take. Unused without ``once``.
     checkpointing  the share of the layers that keep only their input, and are computed again in the backward pass.
     precision      ``bf16``: trained weights, their gradients and moments stay in float32; the computation is in
                    bfloat16, and so is the base under an adapter. ``fp32``: everything is in float32.

@@ -42,7 +42,7 @@ class StageLog:
             return
         if not done:
             self.file.unlink(missing_ok=True)
-            self._samples.unlink(missing_ok=True)
+            self._about_samples(lambda file: file.unlink(missing_ok=True))
         elif self._samples.exists():
             self._about_samples(lambda file: keep_steps(file, done))
         self._rows = 0
@@ -132,8 +132,7 @@ class StageLog:
         except Exception as error:
             self._without_samples.add(name)
             say(
-                f"gradlab: samples could not be added to {name} ({one_line(error)}); they are in {self._samples}, and "
-                "the numbers go on",
+                f"gradlab: samples could not be added to {name} ({one_line(error)}); its numbers go on",
                 file=sys.stderr,
             )
 

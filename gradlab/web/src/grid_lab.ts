@@ -89,8 +89,8 @@ export class GridLab implements ExplorerView {
     stage.append(this.trouble, this.refusal, this.pictures, this.tools.element, times, lines, this.table.element);
     this.scrub = slider(times, history, "when", sliderOf(spec.controls.when));
     times.addEventListener("input", () => {
-      if (!this.player.playing) return; // the state had this place already, so that nothing else ended the play
-      this.player.halt();
+      if (!this.player.playing) return;
+      this.player.halt(); // a move to the state's own place changes no state, so that nothing else ended the play
       this.draw(history.state);
     });
     this.curves = CURVES.map(([, title, label]) => {
